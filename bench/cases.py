@@ -1,0 +1,285 @@
+"""What is measured: the kinds of case, and the one table that report and benchmarks read.
+
+A case is a unit of work by its sizes and nothing else: one optimizer step, one epoch of a linear
+model, one import. Who does it is a matter of ``peers``; how it is timed, of ``report``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple, TypeAlias
+
+
+@dataclass(frozen=True)
+class Step:
+    """One optimizer step over one float32 array of `size` parameters."""
+
+    rule: str
+    size: int
+    threads: int = 1
+
+    def __str__(self) -> str:
+        """Name the case in one line."""
+        return f"{self.family}, {threads_text(self.threads)}"
+
+    @property
+    def family(self) -> str:
+        """What the peers that are compared have in common."""
+        return f"{self.rule}, {self.size:,} parameters"
+
+    def within(self, limit: int) -> tuple[Step, float]:
+        """Return the case cut to `limit` parameters, and how many times it the whole one is."""
+        small = replace(self, size=min(self.size, limit))
+        return small, self.size / small.size
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One epoch of logistic regression over `rows` x `columns` float32; `epochs` of them a fit."""
+
+    rows: int
+    columns: int
+    batch_size: int = 1
+    shuffle: bool | str = True
+    threads: int = 1
+    epochs: int = 1
+
+    def __str__(self) -> str:
+        """Name the case in one line."""
+        order = {True: "shuffled", False: "in order", "block": "blocks shuffled"}[self.shuffle]
+        threads = threads_text(self.threads)
+        return f"{self.family}, batch {self.batch_size}, {order}, {threads}"
+
+    @property
+    def family(self) -> str:
+        """What the peers that are compared have in common."""
+        return f"{self.rows:,} x {self.columns}"
+
+    def within(self, limit: int) -> tuple[Epoch, float]:
+        """Return the case cut to `limit` numbers, and how many times it the whole one is."""
+        small = replace(self, rows=min(self.rows, max(1, limit // self.columns)))
+        return small, self.rows / small.rows
+
+
+@dataclass(frozen=True)
+class Import:
+    """One import of the peer's package in a fresh process."""
+
+    threads: int = 1
+
+    def __str__(self) -> str:
+        """Name the case in one line."""
+        return self.family
+
+    @property
+    def family(self) -> str:
+        """What the peers that are compared have in common."""
+        return "import in a fresh process"
+
+    def within(self, limit: int) -> tuple[Import, float]:
+        """Return the case itself: an import cannot be cut."""
+        return self, 1.0
+
+
+Case: TypeAlias = Step | Epoch | Import
+
+
+class Contestant(NamedTuple):
+    """A peer, by name, on a case."""
+
+    peer: str
+    case: Case
+
+    def __str__(self) -> str:
+        """Name the contestant in one line."""
+        return f"{self.peer}: {self.case}"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """fastgd on case `ours` beside `peer` on case `theirs`.
+
+    `floor` is the least ratio (peer's time / fastgd's time) that the project promises, `share` the
+    least fraction of the machine's memory bandwidth; None where nothing is promised. `promise` says
+    `floor` in other words where those are the clearer ones.
+    """
+
+    ours: Case
+    peer: str
+    theirs: Case
+    floor: float | None = None
+    share: float | None = None
+    promise: str = ""
+
+    @property
+    def sides(self) -> tuple[Contestant, Contestant]:
+        """Us and them."""
+        return Contestant("fastgd", self.ours), Contestant(self.peer, self.theirs)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Comparisons whose contestants are timed together, in turn.
+
+    `key` is what ``--only`` selects by; groups of the same `title` share a table; `probe` names the
+    peer that measures the memory bandwidth beside the contestants, if any; `rounds` is the least
+    number of rounds.
+    """
+
+    key: str
+    title: str
+    comparisons: tuple[Comparison, ...]
+    probe: str | None = None
+    rounds: int = 1
+
+    @property
+    def contestants(self) -> list[Contestant]:
+        """All who are compared, each once."""
+        everybody: list[Contestant] = []
+        for comparison in self.comparisons:
+            everybody += comparison.sides
+        return list(dict.fromkeys(everybody))
+
+    @property
+    def probes(self) -> dict[int, Contestant]:
+        """The probe of the memory bandwidth for each thread count, on the sizes of the group."""
+        if self.probe is None:
+            return {}
+        cases = {comparison.ours.threads: comparison.ours for comparison in self.comparisons}
+        return {n: Contestant(self.probe, case) for n, case in sorted(cases.items())}
+
+
+class Shape(NamedTuple):
+    """Sizes of X, and what is promised for one epoch; None where nothing is.
+
+    The first three are ratios to scikit-learn's epoch: with blocks shuffled, with rows shuffled, in
+    batches of 1024 with two threads. `gain` is that of the second thread for those batches, `share`
+    the part of the read bandwidth that is reached in order.
+    """
+
+    rows: int
+    columns: int
+    block: float
+    full: float
+    batched: float | None = None
+    gain: float | None = None
+    share: float | None = None
+
+
+SHAPES = (
+    Shape(200_000, 50, block=10, full=5, gain=1.5),
+    Shape(100_000, 784, block=10, full=5, batched=15, gain=1.5, share=0.7),
+    Shape(1_000_000, 20, block=7, full=4),
+)
+SIZES = (1_000, 100_000, 1_000_000, 25_000_000)
+RULES = ("SGD", "AdamW")
+# rule, size, peer -> promised ratio
+STEP_FLOORS = {
+    ("AdamW", 1_000, "torch fused"): 15.0,
+    ("AdamW", 1_000, "numpy"): 1.0,
+    ("AdamW", 1_000_000, "reference"): 1000.0,
+    ("AdamW", 25_000_000, "torch fused"): 1.0,
+}
+# Below this a step runs in the caches and its distance from the memory bandwidth says nothing.
+STREAMING = 25_000_000
+
+
+def groups(shrink: int = 1, threads: Sequence[int] = (1, 2)) -> list[Group]:
+    """Return the table of everything that is compared.
+
+    Parameters
+    ----------
+    shrink : int, default 1
+        Divides the number of rows and of parameters, for a quick look; keys stay as they are.
+    threads : sequence of int, default (1, 2)
+        Thread counts to run the cases at that are not about one thread.
+
+    Returns
+    -------
+    list of Group
+
+    Examples
+    --------
+    >>> [group.key for group in groups()][:3]
+    ['import', 'linear-200000x50', 'linear-100000x784']
+    """
+    linear = [*_linear(shrink, threads), _reference(shrink, threads)]
+    return [_import(), *linear, *_optim(shrink, threads)]
+
+
+def _import() -> Group:
+    comparison = Comparison(Import(), "numpy", Import(), floor=1 / 1.3, promise="≤ 1.3x its time")
+    return Group("import", "Import, whole process", (comparison,), rounds=15)
+
+
+def _linear(shrink: int, threads: Sequence[int]) -> Iterator[Group]:
+    for shape in SHAPES:
+        rows = max(shape.rows // shrink, 1)
+        block, full, in_order = (
+            Epoch(rows, shape.columns, shuffle=shuffle) for shuffle in ("block", True, False)
+        )
+        comparisons = [
+            Comparison(block, "scikit-learn", full, shape.block),
+            Comparison(full, "scikit-learn", full, shape.full),
+            Comparison(in_order, "scikit-learn", in_order, share=shape.share),
+        ]
+        for n in threads:
+            ours, theirs = (replace(case, batch_size=1024, threads=n) for case in (block, full))
+            two = n == 2  # what is promised for batches is promised for two threads
+            if n > 1:
+                one = replace(ours, threads=1)
+                comparisons.append(Comparison(ours, "fastgd", one, shape.gain if two else None))
+            floor = shape.batched if two else None
+            comparisons.append(Comparison(ours, "scikit-learn", full, floor))
+            comparisons += [Comparison(ours, peer, theirs) for peer in ("torch", "numpy")]
+        yield Group(
+            f"linear-{shape.rows}x{shape.columns}",
+            f"Linear model, one epoch, log_loss, float32, {block.family}",
+            tuple(comparisons),
+            probe="read",
+        )
+
+
+def _reference(shrink: int, threads: Sequence[int]) -> Group:
+    one = Epoch(max(20_000 // shrink, 1), 50, 1, "block")
+    comparisons = [Comparison(one, "reference", one, 100)]
+    for n in threads:
+        ours = replace(one, batch_size=256, threads=n)
+        theirs = replace(ours, threads=1)
+        comparisons.append(Comparison(ours, "reference", theirs, 300 if n == 2 else None))
+    title = "Linear model, one epoch, log_loss, float32, against the reference"
+    return Group("linear-reference", title, tuple(comparisons))
+
+
+def _optim(shrink: int, threads: Sequence[int]) -> Iterator[Group]:
+    for rule in RULES:
+        for size in SIZES:
+            for n in threads:
+                case = Step(rule, max(size // shrink, SIZES[0]), n)
+                # those that know one thread only are compared once, with the first thread count
+                serial = ("numpy", "reference") if n == threads[0] else ()
+                yield Group(
+                    f"{rule.lower()}-{size}" + (f"-threads{n}" if n > 1 else ""),
+                    "Optimizer, one step, float32",
+                    tuple(
+                        Comparison(case, peer, theirs, STEP_FLOORS.get((rule, size, peer)))
+                        for peer, theirs in [
+                            ("torch fused", case),
+                            ("torch foreach", case),
+                            *((peer, replace(case, threads=1)) for peer in serial),
+                        ]
+                    ),
+                    probe="update" if size >= STREAMING else None,
+                )
+
+
+def contestants(kind: type[Case], shrink: int) -> list[Contestant]:
+    """Return everybody in the table on a case of that kind, each once."""
+    everybody = [one for group in groups(shrink) for one in group.contestants]
+    return [one for one in dict.fromkeys(everybody) if isinstance(one.case, kind)]
+
+
+def threads_text(n: int) -> str:
+    """Return `n` threads in words."""
+    return f"{n} thread" + "s" * (n > 1)

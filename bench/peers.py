@@ -1,0 +1,329 @@
+"""Adapters: every contestant of the benchmarks behind one small interface.
+
+A `Peer` is a name, the module it needs and a function that prepares a case and returns a callable
+without arguments that does one unit of it. All sides of a comparison get the same data, the same
+hyper-parameters and, through `pinned`, the same number of threads.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import timeit
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import import_module
+from importlib.util import find_spec
+from itertools import count
+from math import sqrt
+from typing import Any, TypeAlias, cast
+
+import numpy as np
+from cases import Case, Contestant, Epoch, Import, Step
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+import fastgd
+from fastgd import _core, reference
+
+Work: TypeAlias = Callable[[], object]
+Floats: TypeAlias = NDArray[np.float32]
+
+HYPER: dict[str, dict[str, float]] = {
+    "SGD": {"lr": 1e-2, "momentum": 0.9},
+    "AdamW": {"lr": 1e-3, "weight_decay": 1e-2},
+}
+ETA0 = 0.01
+ALPHA = 1e-4
+
+
+@dataclass(frozen=True)
+class Peer:
+    """One contestant.
+
+    `limit` is the most numbers (parameters, or rows x columns) that it is asked to work through at
+    once; a larger case is timed on a slice and scaled.
+    """
+
+    name: str
+    needs: str
+    prepare: Callable[[Any], Work]
+    limit: int = sys.maxsize
+
+    @property
+    def missing(self) -> bool:
+        """Whether the module that the peer needs is not installed."""
+        return find_spec(self.needs) is None
+
+
+@contextmanager
+def pinned(threads: int) -> Iterator[None]:
+    """Hold every contestant to `threads` threads: BLAS and OpenMP pools, fastgd, torch."""
+    torch = sys.modules.get("torch")
+    with ExitStack() as stack:
+        stack.enter_context(threadpool_limits(threads))
+        stack.enter_context(fastgd.threads(threads))
+        if torch is not None:
+            stack.callback(torch.set_num_threads, torch.get_num_threads())
+            torch.set_num_threads(threads)
+        yield
+
+
+@lru_cache(maxsize=1)
+def dataset(rows: int, columns: int) -> tuple[Floats, NDArray[np.int64]]:
+    """Return X (rows, columns) and labels 0 and 1 (rows,), a tenth of them wrong; seeded."""
+    random = np.random.default_rng(0)
+    x = random.standard_normal((rows, columns), dtype=np.float32)
+    wrong = random.random(rows) < 0.1
+    y = ((x @ random.standard_normal(columns, dtype=np.float32) > 0) ^ wrong).astype(np.int64)
+    y[:2] = 0, 1  # both classes, however small the case
+    return x, y
+
+
+def _parameters(case: Step) -> tuple[Floats, Floats]:
+    """Return parameters and gradients, each (size,)."""
+    random = np.random.default_rng(0)
+    p, g = (random.standard_normal(case.size, dtype=np.float32) for _ in range(2))
+    return p, g
+
+
+def _module(name: str) -> Any:
+    """Import what only one peer needs, when it is its turn."""
+    return import_module(name)
+
+
+# --- one step -------------------------------------------------------------------------------------
+
+
+def _fastgd_step(case: Step) -> Work:
+    p, g = _parameters(case)
+    optimizer = getattr(_module("fastgd.optim"), case.rule)(p, **HYPER[case.rule])
+    return lambda: optimizer.step(g)
+
+
+def _torch_step(**path: bool) -> Callable[[Step], Work]:
+    def prepare(case: Step) -> Work:
+        torch = _module("torch")
+        p, grad = (torch.from_numpy(a) for a in _parameters(case))
+        p.grad = grad
+        optimizer = getattr(torch.optim, case.rule)([p], **HYPER[case.rule], **path)
+        return cast(Work, optimizer.step)
+
+    return prepare
+
+
+def _numpy_sgd(p: Floats, g: Floats, lr: float, momentum: float) -> Work:
+    buffer, scratch = np.zeros_like(p), np.empty_like(p)
+
+    def step() -> None:
+        np.multiply(buffer, momentum, out=buffer)
+        np.add(buffer, g, out=buffer)
+        np.multiply(buffer, lr, out=scratch)
+        np.subtract(p, scratch, out=p)
+
+    return step
+
+
+def _numpy_adamw(p: Floats, g: Floats, lr: float, weight_decay: float) -> Work:
+    beta1, beta2, eps = 0.9, 0.999, 1e-8
+    mean, square, scratch = np.zeros_like(p), np.zeros_like(p), np.empty_like(p)
+    t = 0
+
+    def step() -> None:
+        nonlocal t
+        t += 1
+        np.multiply(p, 1 - lr * weight_decay, out=p)
+        np.multiply(mean, beta1, out=mean)
+        np.multiply(g, 1 - beta1, out=scratch)
+        np.add(mean, scratch, out=mean)
+        np.multiply(square, beta2, out=square)
+        np.multiply(g, g, out=scratch)
+        np.multiply(scratch, 1 - beta2, out=scratch)
+        np.add(square, scratch, out=square)
+        np.sqrt(square, out=scratch)
+        np.divide(scratch, sqrt(1 - beta2**t), out=scratch)
+        np.add(scratch, eps, out=scratch)
+        np.divide(mean, scratch, out=scratch)
+        np.multiply(scratch, lr / (1 - beta1**t), out=scratch)
+        np.subtract(p, scratch, out=p)
+
+    return step
+
+
+NUMPY_RULES: dict[str, Callable[..., Work]] = {"SGD": _numpy_sgd, "AdamW": _numpy_adamw}
+
+
+def _numpy_step(case: Step) -> Work:
+    return NUMPY_RULES[case.rule](*_parameters(case), **HYPER[case.rule])
+
+
+def _reference_step(case: Step) -> Work:
+    p, g = (array.tolist() for array in _parameters(case))
+    state: dict[str, list[float]] = {}
+    numbers = count(1)
+    rule = reference.RULES[case.rule.lower()]
+    return lambda: rule(p, g, state, next(numbers), **HYPER[case.rule])
+
+
+# --- one epoch ------------------------------------------------------------------------------------
+
+
+def _fit(estimator: Any, case: Epoch) -> Work:
+    x, y = dataset(case.rows, case.columns)
+    return lambda: estimator.fit(x, y)
+
+
+def _common(case: Epoch) -> dict[str, Any]:
+    fixed = {"loss": "log_loss", "alpha": ALPHA, "tol": None, "random_state": 0}
+    return {**fixed, "max_iter": case.epochs}
+
+
+def _fastgd_epoch(case: Epoch) -> Work:
+    estimator = _module("fastgd.linear_model").SGDClassifier
+    ours = {"shuffle": case.shuffle, "batch_size": case.batch_size}
+    return _fit(estimator(**_common(case), **ours), case)
+
+
+def _sklearn_epoch(case: Epoch) -> Work:
+    estimator = _module("sklearn.linear_model").SGDClassifier
+    return _fit(estimator(**_common(case), shuffle=bool(case.shuffle)), case)
+
+
+def _reference_epoch(case: Epoch) -> Work:
+    x, y = (array.tolist() for array in dataset(case.rows, case.columns))
+    signs = [2.0 * label - 1.0 for label in y]
+    return lambda: reference.train_linear(
+        x,
+        signs,
+        [0.0] * case.columns,
+        0.0,
+        loss="log_loss",
+        alpha=ALPHA,
+        learning_rate="optimal",
+        max_iter=case.epochs,
+        shuffle=case.shuffle,
+        batch_size=case.batch_size,
+    )
+
+
+def _numpy_epoch(case: Epoch) -> Work:
+    x, y = dataset(case.rows, case.columns)
+    random = np.random.default_rng(0)
+
+    def fit() -> Floats:
+        w, b = np.zeros(case.columns, np.float32), np.float32(0)
+        for _ in range(case.epochs):
+            order = random.permutation(case.rows) if case.shuffle else np.arange(case.rows)
+            for start in range(0, case.rows, case.batch_size):
+                batch = order[start : start + case.batch_size]
+                rows = x[batch]
+                residual = 1 / (1 + np.exp(-(rows @ w + b))) - y[batch]
+                w -= ETA0 * (residual.astype(np.float32) @ rows / len(batch) + ALPHA * w)
+                b -= np.float32(ETA0 * residual.mean())
+        return w
+
+    return fit
+
+
+def _torch_epoch(case: Epoch) -> Work:
+    torch = _module("torch")
+    x, y = (torch.from_numpy(a) for a in dataset(case.rows, case.columns))
+    target = y.to(torch.float32)
+    loss = torch.nn.BCEWithLogitsLoss()
+
+    def fit() -> object:
+        model = torch.nn.Linear(case.columns, 1)
+        optimizer = torch.optim.SGD(model.parameters(), lr=ETA0, weight_decay=ALPHA)
+        for _ in range(case.epochs):
+            order = torch.randperm(case.rows) if case.shuffle else torch.arange(case.rows)
+            for batch in order.split(case.batch_size):
+                optimizer.zero_grad()
+                loss(model(x[batch]).squeeze(1), target[batch]).backward()
+                optimizer.step()
+        return model
+
+    return fit
+
+
+# --- import, and the machine itself ---------------------------------------------------------------
+
+
+def _import(module: str) -> Callable[[Import], Work]:
+    # -P: the current folder is no place to look for modules, for neither side
+    command = [sys.executable, "-P", "-c", f"import {module}"]
+    return lambda case: lambda: subprocess.run(command, check=True)
+
+
+def traffic(contestant: Contestant) -> int:
+    """Return the bytes that one unit of a case must move to and from memory.
+
+    An epoch reads X. A step reads and writes the parameters and whatever the rule remembers, and
+    reads the gradient; how much it remembers, the reference knows. The probe of a step reads two
+    arrays and writes one.
+    """
+    case = contestant.case
+    if isinstance(case, Epoch):
+        return 4 * case.rows * case.columns
+    if isinstance(case, Import):
+        return 0
+    state: dict[str, list[float]] = {}
+    if contestant.peer != "update":
+        reference.RULES[case.rule.lower()]([0.0], [0.0], state, 1, **HYPER[case.rule])
+    return 4 * case.size * (3 + 2 * len(state))
+
+
+def _read_probe(case: Epoch) -> Work:
+    """Read X once by whatever is fastest at it: the C kernel or a NumPy reduction."""
+    flat = dataset(case.rows, case.columns)[0].reshape(-1)
+    integers = flat[: flat.size // 2 * 2].view(np.int64)  # NumPy's fastest reading loop
+    ways = (lambda: _core.sum_all(flat), _split(np.max, case.threads, integers))
+    return min(ways, key=lambda way: min(timeit.repeat(way, number=1, repeat=5)))
+
+
+def _update_probe(case: Step) -> Work:
+    """Read two arrays and write one, a += b: two thirds reading as in a plain SGD step."""
+    a, b = _parameters(case)
+    return _split(lambda p, q: np.add(p, q, out=p), case.threads, a, b)
+
+
+def _split(function: Callable[..., object], threads: int, *arrays: NDArray[Any]) -> Work:
+    """Share `arrays` out to `threads` Python threads (NumPy lets go of the interpreter)."""
+    if threads == 1:
+        return lambda: function(*arrays)
+    pool = ThreadPoolExecutor(threads)
+    parts = [np.array_split(array, threads) for array in arrays]
+    return lambda: list(pool.map(function, *parts))
+
+
+# --- the peers by kind of case --------------------------------------------------------------------
+
+PEERS: dict[type[Case], tuple[Peer, ...]] = {
+    Step: (
+        Peer("fastgd", "fastgd", _fastgd_step),
+        Peer("reference", "fastgd", _reference_step, limit=1_000_000),
+        Peer("numpy", "numpy", _numpy_step),
+        Peer("torch fused", "torch", _torch_step(fused=True)),
+        Peer("torch foreach", "torch", _torch_step(foreach=True)),
+        Peer("update", "numpy", _update_probe),
+    ),
+    Epoch: (
+        Peer("fastgd", "sklearn", _fastgd_epoch),
+        Peer("reference", "fastgd", _reference_epoch, limit=1_000_000),
+        Peer("numpy", "numpy", _numpy_epoch),
+        Peer("scikit-learn", "sklearn", _sklearn_epoch),
+        Peer("torch", "torch", _torch_epoch),
+        Peer("read", "numpy", _read_probe),
+    ),
+    Import: (
+        Peer("fastgd", "fastgd", _import("fastgd")),
+        Peer("numpy", "numpy", _import("numpy")),
+    ),
+}
+
+
+def find(contestant: Contestant) -> Peer:
+    """Return the peer that a contestant names."""
+    return next(peer for peer in PEERS[type(contestant.case)] if peer.name == contestant.peer)

@@ -1,0 +1,152 @@
+/* fastgd: the whole C API, and the only header that Cython sees.
+ *
+ * Data flows one way: Python -> Cython -> C. Functions here get pointers that the caller has checked, allocate
+ * nothing, never call back, and return an fgd_status. Outputs come first, inputs next, sizes last.
+ *
+ * What is compiled once per instruction set is reached through one table, fgd_kernels; fgd_use() chooses it. */
+#ifndef FASTGD_H
+#define FASTGD_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+typedef enum {
+    FGD_OK = 0,
+    FGD_DIVERGED = 1 /* a prediction, loss or weight stopped being finite */
+} fgd_status;
+
+typedef enum { FGD_FLOAT32 = 0, FGD_FLOAT64 = 1, FGD_DTYPES = 2 } fgd_dtype;
+
+/* ---------------------------------------------------------------------------------------------- info tables */
+
+typedef enum {
+    FGD_NONNEGATIVE = 0, /* 0 <= value          */
+    FGD_UNIT = 1,        /* 0 <= value < 1      */
+    FGD_FLAG = 2,        /* false or true       */
+    FGD_REAL = 3         /* any finite number   */
+} fgd_domain;
+
+typedef struct {
+    const char *name;
+    double value; /* the default */
+    int domain;   /* fgd_domain */
+} fgd_hyper_info;
+
+typedef struct {
+    const char *name;
+    const char *kept_if; /* the hyper-parameter that must be non-zero for the state to exist, or "always" */
+} fgd_state_info;
+
+enum { FGD_MAX_STATES = 4, FGD_MAX_HYPERS = 16 };
+
+typedef struct {
+    const char *name;
+    int n_states;
+    fgd_state_info states[FGD_MAX_STATES];
+    int n_hypers;
+    fgd_hyper_info hypers[FGD_MAX_HYPERS];
+} fgd_rule_info;
+
+typedef struct {
+    const char *name;
+    const char *task;      /* "classification", "regression" or "both" */
+    const char *parameter; /* the loss's own parameter, "" if it has none */
+} fgd_loss_info;
+
+extern const fgd_rule_info fgd_rules[];
+extern const int fgd_n_rules;
+extern const fgd_loss_info fgd_losses[];
+extern const int fgd_n_losses;
+
+/* ------------------------------------------------------------------------------------------------ optimizers */
+
+/* One parameter tensor, flattened: `size` elements each. A state that is not kept is NULL. */
+typedef struct {
+    void *param;
+    const void *grad;
+    void *state[FGD_MAX_STATES];
+    ptrdiff_t size;
+} fgd_tensor;
+
+/* What a rule's formula needs of a step, worked out once for the whole list. */
+typedef union {
+    double align;
+    char bytes[16 * sizeof(double)];
+} fgd_coef;
+
+/* ---------------------------------------------------------------------------------------------- linear models */
+
+/* The examples: X is (n_rows, n_features), C-contiguous; y and sample_weight (NULL: all one) are (n_rows,).
+ * They are visited block by block: order is (n_blocks,), a permutation of the blocks of `block` neighbouring rows
+ * (the last block may be shorter). */
+typedef struct {
+    const void *X, *y, *sample_weight;
+    ptrdiff_t n_rows, n_features;
+    const int64_t *order;
+    ptrdiff_t n_blocks, block;
+} fgd_rows;
+
+/* A stretch of an epoch: the updates that use the rows at positions [start, stop) of the order. */
+typedef struct {
+    int loss; /* row of fgd_losses */
+    double loss_parameter;
+    double alpha; /* L2 penalty: alpha / 2 * ||w||^2 on the weights, not on the intercept */
+    int fit_intercept;
+    int rule; /* row of fgd_rules */
+    const double *hypers;
+    const double *lr; /* one learning rate for each update of this stretch */
+    int64_t t;        /* updates done before this stretch */
+    ptrdiff_t batch_size, start, stop;
+} fgd_stretch;
+
+/* ------------------------------------------------------------------------------------------------ the kernels */
+
+typedef struct {
+    /* optimizers, by rule */
+    void (*const *prepare)(fgd_coef *coef, const double *hypers, int64_t t);
+    void (*const *step)(const fgd_coef *coef, void *param, const void *grad, void *const *state, ptrdiff_t n);
+    /* Trains `params` (n_features weights, then the intercept) and `state` in place; adds the rows' losses to
+     * *loss_sum; on FGD_DIVERGED *failed is the position of the row, or the end of the batch, where it showed.
+     * scratch holds scratch_size() bytes, aligned to 64. */
+    fgd_status (*train)(void *params, void *const *state, double *loss_sum, ptrdiff_t *failed, void *scratch,
+                        const fgd_rows *rows, const fgd_stretch *stretch, int threads);
+    size_t (*scratch_size)(ptrdiff_t n_features, ptrdiff_t batch_size);
+    /* a loss and its derivative, one by one */
+    void (*evaluate)(void *value, void *derivative, const void *y, const void *prediction, int loss, double loss_parameter,
+                     ptrdiff_t n);
+    /* reductions */
+    int (*all_finite)(const void *x, ptrdiff_t n);
+    double (*sum)(const void *x, ptrdiff_t n);
+} fgd_typed_kernels;
+
+typedef struct {
+    const char *isa;
+    const fgd_typed_kernels *dtype[FGD_DTYPES];
+} fgd_kernels;
+
+extern const fgd_kernels *fgd_active; /* the chosen table: the only state that C keeps */
+
+/* instruction sets in this build, best last; NULL past the end */
+const char *fgd_isa_name(int i);
+int fgd_isa_supported(int i);
+int fgd_use(int i);
+
+/* One step of a rule over a whole list of tensors. */
+fgd_status fgd_step(const fgd_tensor *tensors, ptrdiff_t n_tensors, int dtype, int rule, const double *hypers, int64_t t,
+                    int threads);
+
+/* The sum of an array, read once: what the benchmarks measure bandwidth with. */
+double fgd_sum(const void *x, ptrdiff_t n, int dtype, int threads);
+
+/* Fisher-Yates; the same permutations as scikit-learn's ArrayDataset. */
+void fgd_shuffle(int64_t *order, ptrdiff_t n, uint32_t seed);
+
+/* -------------------------------------------------------------------------------------------------- threads */
+
+int fgd_has_openmp(void);
+int fgd_openmp_max_threads(void);
+const char *fgd_openmp_file(void); /* path of the runtime in use, "" if none or unknown */
+int fgd_team(int threads, double work, double serial_below);
+const char *fgd_compiler(void);
+
+#endif

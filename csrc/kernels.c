@@ -1,0 +1,49 @@
+/* Everything that is compiled once per instruction set, and within that once per dtype: the file is the list of the
+ * rooms. It exports one symbol, the kernel table fgd_kernels_<isa>. */
+#include "fastgd.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "parallel.h"
+#include "rules.h"
+#include "sampler.inl.h"
+#include "tuning.h"
+
+#define JOIN_(a, b) a##_##b
+#define JOIN(a, b) JOIN_(a, b)
+
+#define T float
+#define N(name) JOIN(name, f32)
+#define SQRT sqrtf
+#define BITS int32_t
+#define MANTISSA_BITS 23
+#define EXPONENT_BIAS 127
+#define ROUND_SHIFT 12582912.0f /* 1.5 * 2^23 */
+#define ROUND_SHIFT_BITS 0x4B400000
+#define EXP_MIN (-87.0f)
+#define EXP_MAX 88.0f
+#define LN2_HIGH 0.693359375f
+#define LN2_LOW (-2.12194440054690583e-4f)
+#define LOG1P_TERMS 7
+#include "rooms.inl.h"
+
+#define T double
+#define N(name) JOIN(name, f64)
+#define SQRT sqrt
+#define BITS int64_t
+#define MANTISSA_BITS 52
+#define EXPONENT_BIAS 1023
+#define ROUND_SHIFT 6755399441055744.0 /* 1.5 * 2^52 */
+#define ROUND_SHIFT_BITS 0x4338000000000000
+#define EXP_MIN (-708.0)
+#define EXP_MAX 709.0
+#define LN2_HIGH 6.93147180369123816490e-01
+#define LN2_LOW 1.90821492927058770002e-10
+#define LOG1P_TERMS 17
+#include "rooms.inl.h"
+
+#define STRING_(x) #x
+#define STRING(x) STRING_(x)
+extern const fgd_kernels JOIN(fgd_kernels, FGD_ISA);
+const fgd_kernels JOIN(fgd_kernels, FGD_ISA) = {STRING(FGD_ISA), {&kernels_f32, &kernels_f64}};

@@ -1,0 +1,281 @@
+/* Mini-batch gradients and single-example steps of linear models over dense rows: p = x . w + b.
+ *
+ * How a row is read. The kernels work in whole vectors (lanes). A row of n features is m = W * ((n - 1) / W) features in
+ * full vectors, and one last vector that ENDS at the row's end: it reads some features twice (or, of a row shorter
+ * than a vector, the end of the row before), so no scalar remainder is left and nothing past the row is touched. Weights
+ * and gradients are held `padded` to match: m features, then the last vector, in which the lanes that do not count are
+ * zero for ever (`mask`). X is finite, so zero times it is zero. */
+
+typedef struct {
+    const T *X;
+    ptrdiff_t n, m;      /* features of a row; those in full vectors */
+    ptrdiff_t n_copied;  /* rows at the very start of X before which there is nothing to read: */
+    const T *copied;     /* their last vectors, zeros in front */
+    T mask[FGD_LANE_BYTES / sizeof(T)]; /* 1 in the lanes of the last vector that count */
+} N(view);
+
+static N(view) N(make_view)(const fgd_rows *rows, T *copied)
+{
+    N(view) v = {rows->X, rows->n_features, (rows->n_features - 1) / W * W, 0, copied, {0}};
+    for (ptrdiff_t k = 0; k < W; k++) v.mask[k] = v.n - W + k >= v.m ? 1 : 0;
+    for (; v.n_copied < rows->n_rows && (v.n_copied + 1) * v.n < W; v.n_copied++)
+        for (ptrdiff_t k = 0; k < W; k++)
+            copied[v.n_copied * W + k] = v.mask[k] != 0 ? v.X[(v.n_copied + 1) * v.n - W + k] : 0;
+    return v;
+}
+
+FGD_INLINE const T *N(row)(const N(view) * v, ptrdiff_t i) { return v->X + i * v->n; }
+
+FGD_INLINE const T *N(last_vector)(const N(view) * v, ptrdiff_t i)
+{
+    return i < v->n_copied ? v->copied + i * W : v->X + (i + 1) * v->n - W;
+}
+
+/* padded <- plain, and back: padded[j] for j < m, then the lanes that count */
+static void N(pad)(T *restrict padded, const T *restrict plain, const N(view) * v)
+{
+    memcpy(padded, plain, (size_t)v->m * sizeof(T));
+    for (ptrdiff_t k = 0; k < W; k++) padded[v->m + k] = v->mask[k] != 0 ? plain[v->n - W + k] : 0;
+}
+
+static void N(unpad)(T *restrict plain, const T *restrict padded, const N(view) * v)
+{
+    memcpy(plain, padded, (size_t)v->m * sizeof(T));
+    for (ptrdiff_t k = 0; k < W; k++)
+        if (v->mask[k] != 0) plain[v->n - W + k] = padded[v->m + k];
+}
+
+/* ------------------------------------------------------------------------------------------ losses of many rows */
+
+typedef T N(pointwise)(T y, T p, T e);
+
+/* The sum of the losses of n predictions, in double; not finite if a prediction is not. */
+FGD_INLINE double N(sum_losses)(const T *restrict y, const T *restrict p, const T *restrict weight, ptrdiff_t n, T e,
+                                N(pointwise) * value)
+{
+    double sums[8] = {0};
+    for (ptrdiff_t i = 0; i < n; i += 256) {
+        T v[256];
+        const ptrdiff_t length = n - i < 256 ? n - i : 256;
+        for (ptrdiff_t k = 0; k < length; k++) v[k] = value(y[i + k], p[i + k], e) + (p[i + k] - p[i + k]);
+        if (weight)
+            for (ptrdiff_t k = 0; k < length; k++) v[k] *= weight[i + k];
+        for (ptrdiff_t k = length; k % 8; k++) v[k] = 0;
+        for (ptrdiff_t k = 0; k < length; k += 8)
+            for (int lane = 0; lane < 8; lane++) sums[lane] += (double)v[k + lane];
+    }
+    return ((sums[0] + sums[4]) + (sums[2] + sums[6])) + ((sums[1] + sums[5]) + (sums[3] + sums[7]));
+}
+
+static ptrdiff_t N(first_not_finite)(const T *p, ptrdiff_t n)
+{
+    for (ptrdiff_t i = 0; i < n; i++)
+        if (!(p[i] - p[i] == 0)) return i;
+    return n - 1; /* the loss of a finite prediction overflowed */
+}
+
+/* ----------------------------------------------------------------------------------------- one row, one update */
+
+FGD_INLINE T N(dot)(const T *w, const T *x, const T *x_last, const N(view) * v)
+{
+    N(lanes) a = N(mul)(N(load)(w + v->m), N(load)(x_last));
+    for (ptrdiff_t j = 0; j < v->m; j += W) a = N(add)(a, N(mul)(N(load)(w + j), N(load)(x + j)));
+    return N(sum)(a);
+}
+
+/* An update that is known but not yet carried out: w <- shrink * w + step * x. */
+typedef struct {
+    T shrink, step;
+    const T *x, *x_last;
+} N(update);
+
+FGD_INLINE void N(carry_out)(T *w, N(update) u, const N(view) * v)
+{
+    const N(lanes) last = N(mul)(N(load)(v->mask), N(load)(u.x_last));
+    N(store)(w + v->m, N(add)(N(scale)(N(load)(w + v->m), u.shrink), N(scale)(last, u.step)));
+    for (ptrdiff_t j = 0; j < v->m; j += W)
+        N(store)(w + j, N(add)(N(scale)(N(load)(w + j), u.shrink), N(scale)(N(load)(u.x + j), u.step)));
+}
+
+/* Stochastic gradient descent, one row an update: w <- max(0, 1 - lr alpha) w - lr l'(p) x  (Robbins & Monro, Ann. Math.
+ * Statist. 22, 1951; with weight decay as Bottou, "Large-scale machine learning with SGD", COMPSTAT 2010).
+ *
+ * Taken literally, each row waits for the one before: product, sum over lanes, exp, division, update, store, load. So
+ * we look one row ahead. While row t's derivative is being worked out, one pass over the columns carries out the update
+ * of row t-1 and forms w_t . x_{t+1} and x_t . x_{t+1}; then
+ *     w_{t+1} . x_{t+1} = shrink_t (w_t . x_{t+1}) + step_t (x_t . x_{t+1}).
+ * The weights are read and written once a row, and only four operations and the derivative stay in the chain. Rows
+ * further ahead are prefetched column by column along the same pass (a burst of prefetches would stall).
+ * Measured against the literal loop: 1.5 x at 20 and 50 features; 1.0 x in order and 1.6 x shuffled at 784. */
+FGD_INLINE fgd_status N(sgd_rows)(T *restrict w, T *intercept, double *loss_sum, ptrdiff_t *failed, const N(view) * v,
+                                  const fgd_rows *rows, const fgd_stretch *s, N(pointwise) * value,
+                                  N(pointwise) * derivative)
+{
+    const T *Y = rows->y, *weights = rows->sample_weight;
+    const T e = (T)s->loss_parameter, fit_intercept = s->fit_intercept ? 1 : 0;
+    T b = *intercept;
+    fgd_cursor cursor = fgd_cursor_at_start(rows), ahead = cursor;
+    fgd_seek(&cursor, s->start);
+    fgd_seek(&ahead, s->start);
+    const ptrdiff_t fitting = FGD_AHEAD_BYTES / ((ptrdiff_t)sizeof(T) * v->n);
+    for (ptrdiff_t i = 0; i < FGD_AHEAD_ROWS_MAX && (i < FGD_AHEAD_ROWS_MIN || i < fitting); i++) fgd_next_row(&ahead);
+
+    ptrdiff_t row = fgd_next_row(&cursor);
+    N(update) previous = {1, 0, N(row)(v, row), N(last_vector)(v, row)}, now = previous;
+    T p = N(dot)(w, now.x, now.x_last, v) + b;
+
+    for (ptrdiff_t start = s->start; start < s->stop; start += FGD_SEGMENT) {
+        const ptrdiff_t length = s->stop - start < FGD_SEGMENT ? s->stop - start : FGD_SEGMENT;
+        const double *lr = s->lr + (start - s->start);
+        T ys[FGD_SEGMENT], ps[FGD_SEGMENT], sample_weights[FGD_SEGMENT];
+        for (ptrdiff_t i = 0; i < length; i++) {
+            const T y = Y[row], sample_weight = weights ? weights[row] : 1, rate = (T)lr[i];
+            const T decay = (T)(1 - lr[i] * s->alpha);
+            ys[i] = y, ps[i] = p, sample_weights[i] = sample_weight;
+            now.shrink = decay > 0 ? decay : 0;
+            now.step = -rate * (derivative(y, p, e) * sample_weight);
+            b += fit_intercept * now.step;
+
+            row = fgd_next_row(&cursor);
+            const T *next = N(row)(v, row), *next_last = N(last_vector)(v, row);
+            const T *far = N(row)(v, fgd_next_row(&ahead));
+            FGD_PREFETCH(far + v->n - 1);
+            N(lanes) weight = N(add)(N(scale)(N(load)(w + v->m), previous.shrink),
+                                     N(scale)(N(mul)(N(load)(v->mask), N(load)(previous.x_last)), previous.step));
+            N(store)(w + v->m, weight);
+            N(lanes) x = N(load)(next_last);
+            N(lanes) wx = N(mul)(weight, x), xx = N(mul)(N(mul)(N(load)(v->mask), N(load)(now.x_last)), x);
+            for (ptrdiff_t j = 0; j < v->m; j += W) {
+                FGD_PREFETCH(far + j);
+                weight = N(add)(N(scale)(N(load)(w + j), previous.shrink), N(scale)(N(load)(previous.x + j), previous.step));
+                N(store)(w + j, weight);
+                x = N(load)(next + j);
+                wx = N(add)(wx, N(mul)(weight, x));
+                xx = N(add)(xx, N(mul)(N(load)(now.x + j), x));
+            }
+            p = now.shrink * N(sum)(wx) + now.step * N(sum)(xx) + b;
+            previous = now;
+            now.x = next, now.x_last = next_last;
+        }
+        const double loss = N(sum_losses)(ys, ps, weights ? sample_weights : NULL, length, e, value);
+        if (!(loss - loss == 0)) {
+            *failed = start + N(first_not_finite)(ps, length);
+            return FGD_DIVERGED;
+        }
+        *loss_sum += loss;
+    }
+    N(carry_out)(w, previous, v);
+    *intercept = b;
+    return FGD_OK;
+}
+
+/* ------------------------------------------------------------------------------------- the gradient of many rows */
+
+/* p[0..4) = the products of four rows with w; prefetches four rows further ahead */
+FGD_INLINE void N(dot4)(T *p, const T *w, const T *const *x, const T *const *last, const T *const *far, const N(view) * v)
+{
+    N(lanes) a[4], weight = N(load)(w + v->m);
+    for (int r = 0; r < 4; r++) a[r] = N(mul)(weight, N(load)(last[r]));
+    for (ptrdiff_t j = 0; j < v->m; j += W) {
+        weight = N(load)(w + j);
+        for (int r = 0; r < 4; r++) {
+            FGD_PREFETCH(far[r] + j);
+            a[r] = N(add)(a[r], N(mul)(weight, N(load)(x[r] + j)));
+        }
+    }
+    for (int r = 0; r < 4; r++) p[r] = N(sum)(a[r]);
+}
+
+/* gradient += d[0] x[0] + ... + d[3] x[3] */
+FGD_INLINE void N(add4)(T *gradient, const T *d, const T *const *x, const T *const *last, const N(view) * v)
+{
+    N(lanes) a = N(scale)(N(load)(last[0]), d[0]);
+    for (int r = 1; r < 4; r++) a = N(add)(a, N(scale)(N(load)(last[r]), d[r]));
+    N(store)(gradient + v->m, N(add)(N(load)(gradient + v->m), N(mul)(N(load)(v->mask), a)));
+    for (ptrdiff_t j = 0; j < v->m; j += W) {
+        a = N(scale)(N(load)(x[0] + j), d[0]);
+        for (int r = 1; r < 4; r++) a = N(add)(a, N(scale)(N(load)(x[r] + j), d[r]));
+        N(store)(gradient + j, N(add)(N(load)(gradient + j), a));
+    }
+}
+
+/* Adds to `gradient` (padded) and *gradient_b the sum over the rows at positions [start, stop) of
+ * sample_weight l'(y, x.w + b) x, and to *loss the sum of their losses. Rows are taken in groups that stay in the
+ * first-level cache between the product with w and the addition to the gradient. */
+FGD_INLINE void N(add_gradient)(T *restrict gradient, T *gradient_b, double *loss, fgd_cursor *cursor, const T *restrict w, T b,
+                                const N(view) * v, ptrdiff_t start, ptrdiff_t stop, T e, N(pointwise) * value,
+                                N(pointwise) * derivative)
+{
+    const T *Y = cursor->rows->y, *weights = cursor->rows->sample_weight;
+    ptrdiff_t group = FGD_GROUP_BYTES / ((ptrdiff_t)sizeof(T) * v->n) / 4 * 4;
+    group = group < 4 ? 4 : group > FGD_GROUP_MAX ? FGD_GROUP_MAX : group;
+    const T *x[FGD_GROUP_MAX + FGD_GROUP_AHEAD], *last[FGD_GROUP_MAX + FGD_GROUP_AHEAD];
+    T y[FGD_GROUP_MAX], p[FGD_GROUP_MAX], d[FGD_GROUP_MAX], sample_weight[FGD_GROUP_MAX];
+    T sum_b = 0;
+
+    fgd_seek(cursor, start);
+    for (; start < stop; start += group) {
+        const ptrdiff_t length = stop - start < group ? stop - start : group;
+        const ptrdiff_t known = stop - start < group + FGD_GROUP_AHEAD ? stop - start : group + FGD_GROUP_AHEAD;
+        const ptrdiff_t whole = (length + 3) / 4 * 4; /* the last four are filled up with rows that count zero */
+        fgd_cursor after = *cursor;
+        for (ptrdiff_t i = 0; i < known; i++) {
+            const ptrdiff_t row = fgd_next_row(cursor);
+            if (i == length - 1) after = *cursor;
+            x[i] = N(row)(v, row), last[i] = N(last_vector)(v, row);
+            if (i < length) y[i] = Y[row], sample_weight[i] = weights ? weights[row] : 1;
+        }
+        *cursor = after;
+        for (ptrdiff_t i = known; i < whole + FGD_GROUP_AHEAD; i++) x[i] = x[0], last[i] = last[0];
+
+        for (ptrdiff_t i = 0; i < whole; i += 4) N(dot4)(p + i, w, x + i, last + i, x + i + FGD_GROUP_AHEAD, v);
+        for (ptrdiff_t i = 0; i < length; i++) p[i] += b;
+        for (ptrdiff_t i = 0; i < length; i++) d[i] = derivative(y[i], p[i], e) * sample_weight[i];
+        for (ptrdiff_t i = length; i < whole; i++) d[i] = 0;
+        for (ptrdiff_t i = 0; i < whole; i += 4) N(add4)(gradient, d + i, x + i, last + i, v);
+        for (ptrdiff_t i = 0; i < length; i++) sum_b += d[i];
+        *loss += N(sum_losses)(y, p, weights ? sample_weight : NULL, length, e, value);
+    }
+    *gradient_b += sum_b;
+}
+
+/* ------------------------------------------------------------------ one set of kernels a loss, from its row */
+
+typedef struct {
+    fgd_status (*sgd_rows)(T *w, T *intercept, double *loss_sum, ptrdiff_t *failed, const N(view) * v, const fgd_rows *rows,
+                           const fgd_stretch *s);
+    void (*add_gradient)(T *gradient, T *gradient_b, double *loss, fgd_cursor *cursor, const T *w, T b, const N(view) * v,
+                         ptrdiff_t start, ptrdiff_t stop, T e);
+    void (*evaluate)(T *value, T *derivative, const T *y, const T *p, ptrdiff_t n, T e);
+} N(loss_kernels);
+
+#define LOSS(name, task, parameter)                                                                                   \
+    static fgd_status N(sgd_rows_##name)(T * w, T * intercept, double *loss_sum, ptrdiff_t *failed, const N(view) * v, \
+                                         const fgd_rows *rows, const fgd_stretch *s)                                   \
+    {                                                                                                                 \
+        return N(sgd_rows)(w, intercept, loss_sum, failed, v, rows, s, N(name##_value), N(name##_derivative));         \
+    }                                                                                                                 \
+    static void N(add_gradient_##name)(T * gradient, T * gradient_b, double *loss, fgd_cursor *cursor, const T *w, T b, \
+                                       const N(view) * v, ptrdiff_t start, ptrdiff_t stop, T e)                        \
+    {                                                                                                                 \
+        N(add_gradient)(gradient, gradient_b, loss, cursor, w, b, v, start, stop, e, N(name##_value), N(name##_derivative)); \
+    }                                                                                                                 \
+    static void N(evaluate_##name)(T *restrict value, T *restrict derivative, const T *restrict y, const T *restrict p, \
+                                   ptrdiff_t n, T e)                                                                   \
+    {                                                                                                                 \
+        for (ptrdiff_t i = 0; i < n; i++) value[i] = N(name##_value)(y[i], p[i], e);                                    \
+        for (ptrdiff_t i = 0; i < n; i++) derivative[i] = N(name##_derivative)(y[i], p[i], e);                          \
+    }
+FGD_LOSS_RULES(LOSS)
+#undef LOSS
+
+static const N(loss_kernels) N(losses)[] = {
+#define LOSS(name, task, parameter) {N(sgd_rows_##name), N(add_gradient_##name), N(evaluate_##name)},
+    FGD_LOSS_RULES(LOSS)
+#undef LOSS
+};
+
+static void N(evaluate)(void *value, void *derivative, const void *y, const void *p, int loss, double parameter, ptrdiff_t n)
+{
+    N(losses)[loss].evaluate(value, derivative, y, p, n, (T)parameter);
+}

@@ -1,0 +1,26 @@
+/* All rooms, for one dtype. */
+#include "lanes.inl.h"
+#include "math.inl.h"
+#include "reduce.inl.h"
+#include "optim_rules.h"
+#include "optim.inl.h"
+#include "loss_rules.h"
+#include "linear.inl.h"
+#include "train.inl.h"
+
+static const fgd_typed_kernels N(kernels) = {N(prepare), N(step), N(train), N(scratch_size), N(evaluate), N(all_finite), N(sum_all)};
+
+#undef W
+#undef T
+#undef N
+#undef SQRT
+#undef BITS
+#undef MANTISSA_BITS
+#undef EXPONENT_BIAS
+#undef ROUND_SHIFT
+#undef ROUND_SHIFT_BITS
+#undef EXP_MIN
+#undef EXP_MAX
+#undef LN2_HIGH
+#undef LN2_LOW
+#undef LOG1P_TERMS

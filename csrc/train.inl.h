@@ -1,0 +1,169 @@
+/* The loop: batch -> gradient -> update, many batches a call, one parallel region a call.
+ *
+ * The gradient of a batch is summed in chunks of rows whose size depends on the batch size alone, and the chunks are
+ * added in order: the number of threads does not change a bit. */
+
+/* Where things lie in the caller's scratch. */
+typedef struct {
+    T *copied, *w, *gradient;
+    T *chunks;            /* (n_chunks, chunk_size): padded gradient, then that of the intercept */
+    double *chunk_losses; /* (n_chunks,) */
+    ptrdiff_t chunk_rows, n_chunks, chunk_size;
+    size_t bytes;
+} N(scratch);
+
+static void *N(place)(size_t *used, void *memory, ptrdiff_t size)
+{
+    void *here = memory ? (char *)memory + *used : NULL;
+    *used += ((size_t)size + FGD_LANE_BYTES - 1) / FGD_LANE_BYTES * FGD_LANE_BYTES;
+    return here;
+}
+
+static N(scratch) N(lay_out)(void *memory, ptrdiff_t n_features, ptrdiff_t batch_size)
+{
+    N(scratch) s;
+    const ptrdiff_t padded = (n_features - 1) / W * W + W;
+    const ptrdiff_t per_chunk = (batch_size + FGD_MAX_CHUNKS - 1) / FGD_MAX_CHUNKS;
+    s.chunk_rows = (per_chunk + FGD_CHUNK_ROWS - 1) / FGD_CHUNK_ROWS * FGD_CHUNK_ROWS;
+    s.n_chunks = (batch_size + s.chunk_rows - 1) / s.chunk_rows;
+    s.chunk_size = padded + W;
+    s.bytes = 0;
+    s.copied = N(place)(&s.bytes, memory, W * W * (ptrdiff_t)sizeof(T));
+    s.w = N(place)(&s.bytes, memory, padded * (ptrdiff_t)sizeof(T));
+    s.gradient = N(place)(&s.bytes, memory, (padded + W) * (ptrdiff_t)sizeof(T));
+    s.chunks = N(place)(&s.bytes, memory, s.n_chunks * s.chunk_size * (ptrdiff_t)sizeof(T));
+    s.chunk_losses = N(place)(&s.bytes, memory, s.n_chunks * (ptrdiff_t)sizeof(double));
+    return s;
+}
+
+static size_t N(scratch_size)(ptrdiff_t n_features, ptrdiff_t batch_size)
+{
+    return N(lay_out)(NULL, n_features, batch_size).bytes;
+}
+
+/* Is the rule plain stochastic gradient descent, p - lr g and nothing else? */
+static int N(is_plain_sgd)(const fgd_stretch *s)
+{
+    if (s->rule != FGD_RULE_sgd) return 0;
+    sgd_hypers h;
+    memcpy(&h, s->hypers, sizeof h);
+    return h.momentum == 0 && h.weight_decay == 0 && h.maximize == 0;
+}
+
+/* params -= lr * gradient, with scikit-learn's form of the L2 penalty; n weights, then the intercept */
+static void N(plain_update)(T *restrict params, const T *restrict gradient, double lr, const fgd_stretch *s, ptrdiff_t n)
+{
+    const T rate = (T)lr, decay = (T)(1 - lr * s->alpha), shrink = decay > 0 ? decay : 0;
+    for (ptrdiff_t j = 0; j < n; j++) params[j] = shrink * params[j] - rate * gradient[j];
+    params[n] -= rate * gradient[n];
+}
+
+/* any other rule, on gradient + alpha * weights */
+static void N(rule_update)(T *params, T *restrict gradient, void *const *state, double lr, int64_t t, const fgd_stretch *s,
+                           ptrdiff_t n)
+{
+    const T alpha = (T)s->alpha;
+    for (ptrdiff_t j = 0; j < n; j++) gradient[j] += alpha * params[j];
+    double hypers[FGD_MAX_HYPERS];
+    memcpy(hypers, s->hypers, sizeof hypers);
+    hypers[0] = lr; /* every rule's first hyper-parameter */
+    fgd_coef coef;
+    N(prepare)[s->rule](&coef, hypers, t);
+    N(step)[s->rule](&coef, params, gradient, state, n + s->fit_intercept);
+}
+
+/* What the threads of one call share. */
+typedef struct {
+    T *params;
+    void *const *state;
+    N(scratch) scratch;
+    N(view) view;
+    const fgd_rows *rows;
+    const fgd_stretch *stretch;
+    double loss_sum;
+    ptrdiff_t failed;
+    fgd_status status;
+} N(job);
+
+/* Sums the chunks of one batch in order, checks, and carries out the update. */
+static void N(finish_batch)(N(job) * job, ptrdiff_t update, ptrdiff_t start, ptrdiff_t stop, ptrdiff_t n_chunks)
+{
+    const fgd_stretch *s = job->stretch;
+    const N(scratch) *m = &job->scratch;
+    const ptrdiff_t n = job->view.n;
+    T *restrict total = m->chunks;
+    double loss = m->chunk_losses[0];
+    for (ptrdiff_t c = 1; c < n_chunks; c++) {
+        const T *restrict chunk = m->chunks + c * m->chunk_size;
+        for (ptrdiff_t j = 0; j < m->chunk_size; j++) total[j] += chunk[j];
+        loss += m->chunk_losses[c];
+    }
+    if (!(loss - loss == 0)) {
+        job->status = FGD_DIVERGED;
+        job->failed = stop - 1;
+        return;
+    }
+    job->loss_sum += loss;
+
+    const T mean = (T)1 / (T)(stop - start);
+    for (ptrdiff_t j = 0; j < m->chunk_size; j++) total[j] *= mean;
+    N(unpad)(m->gradient, total, &job->view);
+    m->gradient[n] = s->fit_intercept ? total[m->chunk_size - W] : 0;
+    if (N(is_plain_sgd)(s))
+        N(plain_update)(job->params, m->gradient, s->lr[update], s, n);
+    else
+        N(rule_update)(job->params, m->gradient, job->state, s->lr[update], s->t + update + 1, s, n);
+    N(pad)(m->w, job->params, &job->view);
+}
+
+/* One thread's part: its chunks of every batch. Thread 0 also finishes the batches. */
+static void N(train_thread)(N(job) * job, int thread, int n_threads)
+{
+    const fgd_stretch *s = job->stretch;
+    const N(scratch) *m = &job->scratch;
+    const N(loss_kernels) *kernels = &N(losses)[s->loss];
+    fgd_cursor cursor = fgd_cursor_at_start(job->rows);
+    ptrdiff_t update = 0;
+    for (ptrdiff_t start = s->start; start < s->stop; start += s->batch_size, update++) {
+        const ptrdiff_t stop = s->stop - start < s->batch_size ? s->stop : start + s->batch_size;
+        const ptrdiff_t n_chunks = (stop - start + m->chunk_rows - 1) / m->chunk_rows;
+        const ptrdiff_t first = n_chunks * thread / n_threads, end = n_chunks * (thread + 1) / n_threads;
+        for (ptrdiff_t c = first; c < end; c++) {
+            const ptrdiff_t a = start + c * m->chunk_rows, b = stop - a < m->chunk_rows ? stop : a + m->chunk_rows;
+            T *chunk = m->chunks + c * m->chunk_size;
+            memset(chunk, 0, (size_t)m->chunk_size * sizeof(T));
+            m->chunk_losses[c] = 0;
+            kernels->add_gradient(chunk, chunk + m->chunk_size - W, m->chunk_losses + c, &cursor, m->w,
+                                  job->params[job->view.n], &job->view, a, b, (T)s->loss_parameter);
+        }
+        FGD_BARRIER
+        if (thread == 0) N(finish_batch)(job, update, start, stop, n_chunks);
+        FGD_BARRIER
+        if (job->status != FGD_OK) return;
+    }
+}
+
+static fgd_status N(train)(void *params, void *const *state, double *loss_sum, ptrdiff_t *failed, void *scratch,
+                           const fgd_rows *rows, const fgd_stretch *s, int threads)
+{
+    N(job) job = {params, state, N(lay_out)(scratch, rows->n_features, s->batch_size), {0}, rows, s, 0, 0, FGD_OK};
+    job.view = N(make_view)(rows, job.scratch.copied);
+    N(pad)(job.scratch.w, job.params, &job.view);
+    if (s->batch_size == 1 && N(is_plain_sgd)(s)) {
+        job.status = N(losses)[s->loss].sgd_rows(job.scratch.w, job.params + job.view.n, &job.loss_sum, &job.failed,
+                                                 &job.view, rows, s);
+        N(unpad)(job.params, job.scratch.w, &job.view);
+    } else {
+        const ptrdiff_t batch = s->batch_size < s->stop - s->start ? s->batch_size : s->stop - s->start;
+        const int team = fgd_team(threads, 2.0 * (double)batch * (double)rows->n_features, FGD_SERIAL_BATCH);
+        if (team > 1) {
+            FGD_PARALLEL(team)
+            N(train_thread)(&job, FGD_THREAD, FGD_TEAM);
+        } else {
+            N(train_thread)(&job, 0, 1);
+        }
+    }
+    *loss_sum += job.loss_sum;
+    *failed = job.failed;
+    return job.status;
+}

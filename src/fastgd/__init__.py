@@ -1,0 +1,45 @@
+"""Gradient descent at the machine's limit: C kernels with OpenMP behind a thin NumPy API.
+
+What is imported here is NumPy and one extension module; the rooms below it are loaded when they
+are first named: ``fastgd.optim``, ``fastgd.schedules``, ``fastgd.linear_model`` (extra
+``[sklearn]``), ``fastgd.reference``, ``fastgd.plot`` and ``fastgd.datasets`` (extra ``[train]``).
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from ._core import DivergenceError, __version__
+from .config import get_num_threads, set_num_threads, show_config, threads
+
+if TYPE_CHECKING:
+    from . import datasets, linear_model, optim, plot, reference, schedules
+
+_ROOMS = ("datasets", "linear_model", "optim", "plot", "reference", "schedules")
+
+__all__ = [
+    "DivergenceError",
+    "__version__",
+    "datasets",
+    "get_num_threads",
+    "linear_model",
+    "optim",
+    "plot",
+    "reference",
+    "schedules",
+    "set_num_threads",
+    "show_config",
+    "threads",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a room when it is first named."""
+    if name in _ROOMS:
+        from importlib import import_module
+
+        return import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """Names for completion, the rooms included."""
+    return sorted(__all__)

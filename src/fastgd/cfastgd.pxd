@@ -1,0 +1,116 @@
+# Mirror of csrc/fastgd.h, no logic.
+from libc.stddef cimport ptrdiff_t
+from libc.stdint cimport int64_t, uint32_t
+
+
+cdef extern from "fastgd.h" nogil:
+    ctypedef enum fgd_status:
+        FGD_OK
+        FGD_DIVERGED
+
+    ctypedef enum fgd_dtype:
+        FGD_FLOAT32
+        FGD_FLOAT64
+
+    ctypedef enum fgd_domain:
+        FGD_NONNEGATIVE
+        FGD_UNIT
+        FGD_FLAG
+        FGD_REAL
+
+    enum:
+        FGD_MAX_STATES
+        FGD_MAX_HYPERS
+
+    ctypedef struct fgd_hyper_info:
+        const char *name
+        double value
+        int domain
+
+    ctypedef struct fgd_state_info:
+        const char *name
+        const char *kept_if
+
+    ctypedef struct fgd_rule_info:
+        const char *name
+        int n_states
+        fgd_state_info *states
+        int n_hypers
+        fgd_hyper_info *hypers
+
+    ctypedef struct fgd_loss_info:
+        const char *name
+        const char *task
+        const char *parameter
+
+    const fgd_rule_info *fgd_rules
+    const int fgd_n_rules
+    const fgd_loss_info *fgd_losses
+    const int fgd_n_losses
+
+    ctypedef struct fgd_tensor:
+        void *param
+        const void *grad
+        void **state
+        ptrdiff_t size
+
+    ctypedef struct fgd_rows:
+        const void *X
+        const void *y
+        const void *sample_weight
+        ptrdiff_t n_rows
+        ptrdiff_t n_features
+        const int64_t *order
+        ptrdiff_t n_blocks
+        ptrdiff_t block
+
+    ctypedef struct fgd_stretch:
+        int loss
+        double loss_parameter
+        double alpha
+        int fit_intercept
+        int rule
+        const double *hypers
+        const double *lr
+        int64_t t
+        ptrdiff_t batch_size
+        ptrdiff_t start
+        ptrdiff_t stop
+
+    ctypedef struct fgd_typed_kernels:
+        fgd_status (*train)(void *params, void **state, double *loss_sum, ptrdiff_t *failed,
+                            void *scratch, const fgd_rows *rows, const fgd_stretch *stretch,
+                            int threads) noexcept nogil
+        size_t (*scratch_size)(ptrdiff_t n_features, ptrdiff_t batch_size) noexcept nogil
+        void (*evaluate)(void *value, void *derivative, const void *y, const void *prediction,
+                         int loss, double loss_parameter, ptrdiff_t n) noexcept nogil
+        int (*all_finite)(const void *x, ptrdiff_t n) noexcept nogil
+
+    ctypedef struct fgd_kernels:
+        const char *isa
+        const fgd_typed_kernels **dtype
+
+    const fgd_kernels *fgd_active
+
+    const char *fgd_isa_name(int i)
+    int fgd_isa_supported(int i)
+    int fgd_use(int i)
+
+    fgd_status fgd_step(const fgd_tensor *tensors, ptrdiff_t n_tensors, int dtype, int rule,
+                        const double *hypers, int64_t t, int threads)
+    double fgd_sum(const void *x, ptrdiff_t n, int dtype, int threads)
+    void fgd_shuffle(int64_t *order, ptrdiff_t n, uint32_t seed)
+
+    int fgd_has_openmp()
+    int fgd_openmp_max_threads()
+    const char *fgd_openmp_file()
+    const char *fgd_compiler()
+
+
+cdef extern from *:
+    """
+    #ifndef FASTGD_VERSION
+    #define FASTGD_VERSION "0+unknown"
+    #endif
+    """
+    const char *FASTGD_VERSION
