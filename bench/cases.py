@@ -257,18 +257,19 @@ def _optim(shrink: int, threads: Sequence[int]) -> Iterator[Group]:
         for size in SIZES:
             for n in threads:
                 case = Step(rule, max(size // shrink, SIZES[0]), n)
-                # those that know one thread only are compared once, with the first thread count
-                serial = ("numpy", "reference") if n == threads[0] else ()
+                serial = replace(case, threads=1)
+                sides = {
+                    "torch fused": case,
+                    "torch foreach": case,
+                    "numpy": serial,
+                    "reference": serial,
+                }
                 yield Group(
                     f"{rule.lower()}-{size}" + (f"-threads{n}" if n > 1 else ""),
                     "Optimizer, one step, float32",
                     tuple(
                         Comparison(case, peer, theirs, STEP_FLOORS.get((rule, size, peer)))
-                        for peer, theirs in [
-                            ("torch fused", case),
-                            ("torch foreach", case),
-                            *((peer, replace(case, threads=1)) for peer in serial),
-                        ]
+                        for peer, theirs in sides.items()
                     ),
                     probe="update" if size >= STREAMING else None,
                 )

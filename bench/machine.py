@@ -12,10 +12,11 @@ import fastgd
 PACKAGES = ("numpy", "scikit-learn", "torch")
 
 
-def describe() -> dict[str, str | int | None]:
+def describe() -> dict[str, str | int | float | None]:
     """Return processor, cores in reach, system, fastgd's build and the peers' versions by name.
 
-    A peer that is not installed has the version None.
+    A peer that is not installed has the version None. The load is the number of processes that
+    wanted a core in the last minute: figures for several threads are worth little if it is not low.
 
     Examples
     --------
@@ -26,6 +27,7 @@ def describe() -> dict[str, str | int | None]:
     return {
         "cpu": _cpu(),
         "cores": _cores(),
+        "load": round(os.getloadavg()[0], 1),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "fastgd": fastgd.__version__,

@@ -237,9 +237,9 @@ COLUMNS: dict[str, Callable[[Row], str]] = {
     "against": lambda row: row.against,
     "fastgd": lambda row: duration(row.fastgd_seconds),
     "peer": lambda row: duration(row.peer_seconds),
-    "ratio": lambda row: _text(row.ratio, "{:.3g}x"),
+    "ratio": lambda row: _ratio(row.ratio),
     "spread": lambda row: _text(row.spread, "± {:.0%}"),
-    "whole fit": lambda row: _text(row.fit_ratio, "{:.3g}x"),
+    "whole fit": lambda row: _ratio(row.fit_ratio),
     "promised": lambda row: row.promised,
     "kept": lambda row: {True: "yes", False: "NO", None: ""}[row.kept],
     "GB/s": lambda row: _text(row.gigabytes_per_second, "{:.1f}"),
@@ -250,6 +250,10 @@ COLUMNS: dict[str, Callable[[Row], str]] = {
 
 def _text(figure: float | None, form: str) -> str:
     return "" if figure is None else form.format(figure)
+
+
+def _ratio(figure: float | None) -> str:
+    return _text(figure, "{:.3g}x" if (figure or 0) < 1000 else "{:,.0f}x")
 
 
 def _note(row: Row) -> str:

@@ -1,0 +1,1048 @@
+"""Linear models trained by gradient descent, with scikit-learn's names, defaults and conventions.
+
+Change the import, keep the code; then ask for mini-batches (``batch_size``), another update rule
+(``optimizer``) or block-wise shuffling (``shuffle="block"``). Needs the extra ``[sklearn]``.
+"""
+
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from numbers import Integral, Real
+from threading import Event
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from . import _core
+from .optim import hyper_values, make_states
+from .schedules import SCHEDULES, Schedule
+
+try:
+    from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.utils import check_random_state, compute_class_weight
+    from sklearn.utils._param_validation import Interval, Options, StrOptions
+    from sklearn.utils.metaestimators import available_if
+    from sklearn.utils.multiclass import check_classification_targets
+    from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+except ImportError as error:  # pragma: no cover - the test environment has it
+    raise ImportError(
+        'fastgd.linear_model needs scikit-learn: pip install "fastgd[sklearn]"'
+    ) from error
+
+__all__ = ["SGDClassifier", "SGDRegressor"]
+
+Array = NDArray[Any]
+
+# Elements of X that one call into C works through: some milliseconds, so that Ctrl-C is answered.
+_ELEMENTS_PER_CALL = 2**22
+# Neighbouring rows of a block of shuffle="block": at least 16, and at least a page of memory.
+_BLOCK_ROWS, _BLOCK_BYTES = 16, 4096
+# More than this times the loss of predicting zero is no model.
+_HOPELESS = 10.0
+
+
+def _losses(task: str) -> list[str]:
+    """Names of the losses that fit a task."""
+    return [name for name, info in _core.LOSSES.items() if info["task"] in (task, "both")]
+
+
+def block_rows(n_rows: int, n_features: int, itemsize: int, shuffle: bool | str) -> int:
+    """Rows of a block of the epoch's order: 1 shuffles exactly, `n_rows` not at all."""
+    if shuffle == "block":
+        return min(n_rows, max(_BLOCK_ROWS, _BLOCK_BYTES // (n_features * itemsize)))
+    return 1 if shuffle else n_rows
+
+
+@dataclass
+class _Problem:
+    """One linear model in training: a regression, or one class against the rest."""
+
+    label: str
+    y: Array
+    sample_weight: Array | None
+    params: Array  # (n_features + 1,): weights, then the intercept
+    states: tuple[Array | None, ...]
+    order: NDArray[np.int64]
+    seed: int
+    t: int  # updates done
+    curve: list[float] = field(default_factory=list)
+    best: float = np.inf
+    no_improvement: int = 0
+    done: bool = False
+
+
+@dataclass
+class _Run:
+    """What all problems of one fit share."""
+
+    X: Array
+    block: int
+    batch_size: int
+    loss: str
+    loss_parameter: float
+    alpha: float
+    fit_intercept: bool
+    shuffle: bool
+    rule: str
+    hypers: list[float]
+    schedule: Schedule
+    n_threads: int  # of each problem
+    n_parallel: int  # problems at a time
+    stop: Event = field(default_factory=Event)
+
+    def epoch(self, problem: _Problem) -> None:
+        """Train one problem for one epoch; append its objective to its curve."""
+        n_rows, n_features = self.X.shape
+        if self.shuffle:
+            _core.shuffle(problem.order, problem.seed)
+        memory = _core.scratch(self.X, self.batch_size)
+        updates_per_call = max(1, _ELEMENTS_PER_CALL // (n_features * self.batch_size))
+        rows_per_call = updates_per_call * self.batch_size
+        loss_sum = 0.0
+        for start in range(0, n_rows, rows_per_call):
+            if self.stop.is_set():
+                return
+            stop = min(n_rows, start + rows_per_call)
+            n_updates = -(-(stop - start) // self.batch_size)
+            steps = np.arange(problem.t + 1, problem.t + 1 + n_updates)
+            loss_sum += self._stretch(problem, memory, self.schedule(steps), start, stop)
+            problem.t += n_updates
+        if not _core.all_finite(problem.params):
+            raise self._diverged(problem, problem.t)
+        weights = problem.params[:-1].astype(np.float64)
+        problem.curve.append(loss_sum / n_rows + 0.5 * self.alpha * float(weights @ weights))
+
+    def _stretch(
+        self, problem: _Problem, memory: Array, lr: Array, start: int, stop: int
+    ) -> float:
+        """Train on the rows at positions [start, stop) of the epoch's order."""
+        try:
+            return _core.train_linear(
+                problem.params,
+                problem.states,
+                self.X,
+                problem.y,
+                problem.sample_weight,
+                problem.order,
+                self.block,
+                memory,
+                loss=_core.LOSSES[self.loss]["number"],
+                loss_parameter=self.loss_parameter,
+                alpha=self.alpha,
+                fit_intercept=self.fit_intercept,
+                rule=_core.RULES[self.rule]["number"],
+                hypers=self.hypers,
+                lr=lr,
+                t=problem.t,
+                batch_size=self.batch_size,
+                start=start,
+                stop=stop,
+                n_threads=self.n_threads,
+            )
+        except _core.DivergenceError as error:
+            step = problem.t + (error.position - start) // self.batch_size + 1
+            raise self._diverged(problem, step, error.position) from None
+
+    def _diverged(
+        self, problem: _Problem, step: int, position: int = -1
+    ) -> _core.DivergenceError:
+        lr = float(self.schedule(np.array([step]))[0])
+        error = _core.DivergenceError(
+            f"{problem.label} diverged at step {step} (epoch {len(problem.curve) + 1}): a "
+            f"prediction, loss or weight is no longer finite. The learning rate, {lr:.3g} at that "
+            "step, is too high for this data: lower eta0 (or raise alpha, with "
+            'learning_rate="optimal"), or scale the features, as with StandardScaler.'
+        )
+        error.position = position
+        return error
+
+
+def _optimizer(given: Any) -> tuple[str, list[float]]:
+    """Split the parameter `optimizer` into a rule and the values of its hyper-parameters."""
+    if isinstance(given, str):
+        return given, hyper_values(given, {})
+    rule, settings = given if len(given) == 2 else (None, None)
+    if rule not in _core.RULES or not isinstance(settings, dict) or "lr" in settings:
+        raise ValueError(
+            f"optimizer must be one of {', '.join(_core.RULES)}, or a pair of one and a dict of "
+            f"its hyper-parameters other than lr (see eta0); got {given!r}"
+        )
+    return rule, hyper_values(rule, settings)
+
+
+class _SGD(BaseEstimator):  # type: ignore[misc]
+    """What the classifier and the regressor share."""
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "penalty": [StrOptions({"l2"}), None],
+        "alpha": [Interval(Real, 0, None, closed="left")],
+        "l1_ratio": [Interval(Real, 0, 1, closed="both"), None],
+        "fit_intercept": ["boolean"],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "tol": [Interval(Real, 0, None, closed="left"), None],
+        "shuffle": ["boolean", StrOptions({"block"})],
+        "verbose": ["verbose"],
+        "epsilon": [Interval(Real, 0, None, closed="left")],
+        "random_state": ["random_state"],
+        "learning_rate": [StrOptions(set(SCHEDULES))],
+        "eta0": [Interval(Real, 0, None, closed="neither")],
+        "power_t": [Interval(Real, 0, None, closed="left")],
+        "early_stopping": [Options(bool, {False})],
+        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+        "warm_start": ["boolean"],
+        "average": [Options(bool, {False})],
+        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "optimizer": [StrOptions(set(_core.RULES)), tuple],
+    }
+
+    def _schedule(self) -> Schedule:
+        if self.learning_rate == "optimal":
+            if not self.alpha > 0:
+                raise ValueError(
+                    f'alpha must be above 0 with learning_rate="optimal"; got {self.alpha}'
+                )
+            return SCHEDULES["optimal"](self.alpha, self.loss, self._loss_parameter())
+        if self.learning_rate == "invscaling":
+            return SCHEDULES["invscaling"](self.eta0, self.power_t)
+        return SCHEDULES["constant"](self.eta0)
+
+    def _loss_parameter(self) -> float:
+        name = _core.LOSSES[self.loss]["parameter"]
+        return float(getattr(self, name)) if name else 0.0
+
+    def _run(self, X: Array, n_problems: int) -> _Run:
+        """Gather what is the same for all problems, from the parameters."""
+        rule, hypers = _optimizer(self.optimizer)
+        n_jobs = getattr(self, "n_jobs", None) or 1
+        parallel = min(n_problems, n_jobs if n_jobs > 0 else _core.threads())
+        return _Run(
+            X=X,
+            block=block_rows(*X.shape, X.itemsize, self.shuffle),
+            batch_size=min(self.batch_size, X.shape[0]),
+            loss=self.loss,
+            loss_parameter=self._loss_parameter(),
+            alpha=self.alpha if self.penalty == "l2" else 0.0,
+            fit_intercept=self.fit_intercept,
+            shuffle=bool(self.shuffle),
+            rule=rule,
+            hypers=hypers,
+            schedule=self._schedule(),
+            n_threads=max(1, _core.threads() // parallel),
+            n_parallel=parallel,
+        )
+
+    def _start(
+        self, X: Array, n_problems: int, coef: Array | None, intercept: Array | None
+    ) -> NDArray[Any]:
+        """Parameters to start from, (n_problems, n_features + 1): zeros, or what is given."""
+        params = np.zeros((n_problems, X.shape[1] + 1), X.dtype)
+        for name, given, part in (
+            ("coef_init", coef, params[:, :-1]),
+            ("intercept_init", intercept, params[:, -1]),
+        ):
+            if given is None:
+                continue
+            given = np.asarray(given)
+            if given.size != part.size:
+                raise ValueError(
+                    f"{name} must be of shape {part.shape}, as the data has it; got {given.shape}"
+                )
+            if not np.isfinite(given).all():
+                raise ValueError(f"{name} must hold finite numbers")
+            part[...] = given.reshape(part.shape)
+        return params
+
+    def _train(
+        self,
+        X: Array,
+        targets: list[Array],
+        weights: list[Array | None],
+        labels: list[str],
+        params: Array,
+        states: list[tuple[Array | None, ...]] | None,
+        max_iter: int,
+        tol: float | None,
+        t: int,
+    ) -> "_Result":
+        """Train every problem until it converges; epochs outside, problems inside."""
+        run = self._run(X, len(targets))
+        seeds = self._seeds(len(targets))
+        n_blocks = -(-X.shape[0] // run.block)
+        problems = [
+            _Problem(
+                label=label,
+                y=y,
+                sample_weight=weight,
+                params=p,
+                states=states[k] if states else make_states(run.rule, run.hypers, p),
+                order=np.arange(n_blocks, dtype=np.int64),
+                seed=seed,
+                t=t,
+            )
+            for k, (label, y, weight, p, seed) in enumerate(
+                zip(labels, targets, weights, params, seeds, strict=True)
+            )
+        ]
+        result = _Result(problems)
+        try:
+            while result.n_iter < max_iter and not all(p.done for p in problems):
+                self._epoch(run, [p for p in problems if not p.done])
+                result.n_iter += 1
+                for problem in problems:
+                    self._judge(problem, tol)
+                if self.verbose:
+                    print(f"epoch {result.n_iter}: objective {result.curve[-1]:.6g}")
+        except KeyboardInterrupt:
+            run.stop.set()
+            result.interrupted = True
+        self._warn_if_hopeless(run, problems)
+        if tol is not None and not result.interrupted and not all(p.done for p in problems):
+            warnings.warn(
+                f"max_iter={max_iter} epochs were not enough to converge to tol={tol}; "
+                "raise max_iter, or tol.",
+                ConvergenceWarning,
+                stacklevel=4,
+            )
+        return result
+
+    @staticmethod
+    def _epoch(run: _Run, problems: list[_Problem]) -> None:
+        """Train each problem for an epoch, several at a time if asked."""
+        if run.n_parallel == 1:
+            for problem in problems:
+                run.epoch(problem)
+            return
+        with ThreadPoolExecutor(run.n_parallel) as pool:
+            try:
+                list(pool.map(run.epoch, problems))
+            except BaseException:
+                run.stop.set()
+                raise
+
+    def _judge(self, problem: _Problem, tol: float | None) -> None:
+        """Stop a problem whose objective no longer falls by `tol`, as scikit-learn does."""
+        if problem.done or tol is None or not problem.curve:
+            return
+        objective = problem.curve[-1]
+        problem.no_improvement = problem.no_improvement + 1 if objective > problem.best - tol else 0
+        problem.best = min(problem.best, objective)
+        problem.done = problem.no_improvement >= self.n_iter_no_change
+
+    @staticmethod
+    def _warn_if_hopeless(run: _Run, problems: list[_Problem]) -> None:
+        """Say so if training ended far above where it began, although all numbers are finite."""
+        for problem in problems:
+            if not problem.curve:
+                continue
+            at_zero, _ = _core.evaluate_loss(
+                run.loss, problem.y, np.zeros_like(problem.y), run.loss_parameter
+            )
+            if problem.sample_weight is not None:
+                at_zero = at_zero * problem.sample_weight
+            if problem.curve[-1] > _HOPELESS * at_zero.mean(dtype=np.float64):
+                warnings.warn(
+                    f"{problem.label} ended epoch {len(problem.curve)} with an objective of "
+                    f"{problem.curve[-1]:.3g}, worse than predicting zero "
+                    f"({at_zero.mean():.3g}): the learning rate is too high for this data; lower "
+                    "eta0, or scale the features, as with StandardScaler.",
+                    ConvergenceWarning,
+                    stacklevel=4,
+                )
+
+    def _publish(self, result: "_Result", keep_curve: bool) -> None:
+        """Set the fitted attributes; nothing of the estimator has been changed before."""
+        params = np.stack([p.params for p in result.problems])
+        self.coef_ = np.ascontiguousarray(params[:, :-1]).reshape(self._coef_shape(params))
+        self.intercept_ = params[:, -1].copy()
+        self._states = [p.states for p in result.problems]
+        self.t_ = max(p.t for p in result.problems) + 1
+        self.n_iter_ = result.n_iter
+        self.loss_curve_ = (self.loss_curve_ if keep_curve else []) + result.curve
+        if result.interrupted:
+            raise KeyboardInterrupt
+
+    def _coef_shape(self, params: Array) -> tuple[int, ...]:
+        """Shape of ``coef_``: a regression has one axis."""
+        features = params.shape[1] - 1
+        return (features,) if isinstance(self, RegressorMixin) else (params.shape[0], features)
+
+    def _decision(self, X: ArrayLike) -> Array:
+        check_is_fitted(self)
+        X = validate_data(self, X, reset=False, dtype=[np.float64, np.float32])
+        scores: Array = X @ self.coef_.reshape(-1, X.shape[1]).T + self.intercept_
+        return scores[:, 0] if scores.shape[1] == 1 else scores
+
+
+def _has_probabilities(estimator: Any) -> bool:
+    """Whether the loss gives probabilities; the error that ``available_if`` shows."""
+    if estimator.loss != "log_loss":
+        raise AttributeError(f'probabilities need loss="log_loss"; got loss={estimator.loss!r}')
+    return True
+
+
+@dataclass
+class _Result:
+    """What training came to."""
+
+    problems: list[_Problem]
+    n_iter: int = 0
+    interrupted: bool = False
+
+    @property
+    def curve(self) -> list[float]:
+        """Objective of each epoch, the mean over the problems; a finished one keeps its last."""
+        curves = [p.curve for p in self.problems]
+        length = max(map(len, curves))
+        return [
+            float(np.mean([curve[min(i, len(curve) - 1)] for curve in curves if curve]))
+            for i in range(length)
+        ]
+
+
+class SGDClassifier(ClassifierMixin, _SGD):  # type: ignore[misc]
+    """Linear classifier trained by gradient descent: ``sklearn.linear_model.SGDClassifier``.
+
+    More than two classes are trained one against the rest. All parameters but the last two are
+    scikit-learn's, with its defaults; what this class does not do yet (`penalty` "l1" and
+    "elasticnet", `early_stopping`, `average`, other losses and schedules) is refused by name.
+
+    Parameters
+    ----------
+    loss : {"hinge", "log_loss", "squared_error", "huber"}, default="hinge"
+        "hinge" is a linear support vector machine, "log_loss" logistic regression.
+    penalty : {"l2", None}, default="l2"
+        Penalty ``alpha / 2 * ||coef||**2`` on the weights.
+    alpha : float, default=0.0001
+        Its strength; also sets the rate of ``learning_rate="optimal"``.
+    l1_ratio : float, default=0.15
+        Of no effect: there is no "elasticnet" here.
+    fit_intercept : bool, default=True
+        Whether to train an intercept.
+    max_iter : int, default=1000
+        Epochs at most.
+    tol : float or None, default=1e-3
+        Stop when the objective has not fallen by more than this for `n_iter_no_change` epochs;
+        None trains `max_iter` epochs.
+    shuffle : bool or "block", default=True
+        Order of the rows in each epoch: True shuffles exactly, as scikit-learn does; "block"
+        shuffles blocks of at least 16 neighbouring rows, which reads memory much faster (for data
+        that is not sorted by its target); False keeps the order.
+    verbose : int, default=0
+        Above 0, print the objective of each epoch.
+    epsilon : float, default=0.1
+        Where loss "huber" turns from quadratic to linear.
+    n_jobs : int or None, default=None
+        Classes trained at a time; -1 takes all threads.
+    random_state : int, RandomState or None, default=None
+        Seed of the shuffling; the same one gives scikit-learn's order.
+    learning_rate : {"optimal", "constant", "invscaling"}, default="optimal"
+        ``1 / (alpha * (t0 + t - 1))``, ``eta0``, or ``eta0 / t**power_t``; t counts updates.
+    eta0 : float, default=0.01
+        Learning rate of "constant", first one of "invscaling".
+    power_t : float, default=0.5
+        Exponent of "invscaling".
+    early_stopping : False, default=False
+        Only False.
+    validation_fraction : float, default=0.1
+        Of no effect without early stopping.
+    n_iter_no_change : int, default=5
+        Epochs without improvement before stopping.
+    class_weight : dict, "balanced" or None, default=None
+        Weights of the classes.
+    warm_start : bool, default=False
+        Whether `fit` starts from the coefficients of the fit before.
+    average : False, default=False
+        Only False.
+    batch_size : int, default=1
+        Rows of an update. The gradient is their mean; 1 is scikit-learn's. Keyword-only.
+    optimizer : str or (str, dict), default="sgd"
+        Update rule, with its hyper-parameters other than the learning rate if wanted:
+        ``"adam"``, ``("sgd", {"momentum": 0.9})``. Keyword-only.
+
+    Attributes
+    ----------
+    coef_ : ndarray of shape (1, n_features) or (n_classes, n_features)
+        Weights, of the dtype of X.
+    intercept_ : ndarray of shape (1,) or (n_classes,)
+        Intercepts.
+    classes_ : ndarray of shape (n_classes,)
+        Labels.
+    n_iter_ : int
+        Epochs of the last fit.
+    t_ : int
+        Updates so far, plus one.
+    loss_curve_ : list of float
+        Training objective of each epoch: the mean of the losses, each before its row's update,
+        plus the penalty at the epoch's end; the mean over the classes where there are many.
+    n_features_in_ : int
+        Features seen in fit.
+
+    Raises
+    ------
+    ValueError, TypeError
+        From fit: a parameter out of its range, or data that is empty, not finite, of one class.
+        The estimator is as it was before.
+    fastgd.DivergenceError
+        From fit: a number ceased to be finite. The message names the step.
+
+    References
+    ----------
+    Bottou, "Large-scale machine learning with stochastic gradient descent", COMPSTAT 2010.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_breast_cancer
+    >>> from sklearn.preprocessing import scale
+    >>> from fastgd.linear_model import SGDClassifier
+    >>> X, y = load_breast_cancer(return_X_y=True)
+    >>> model = SGDClassifier(loss="log_loss", random_state=0).fit(scale(X), y)
+    >>> bool(model.score(scale(X), y) > 0.97)
+    True
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **_SGD._parameter_constraints,
+        "loss": [StrOptions(set(_losses("classification")))],
+        "n_jobs": [Integral, None],
+        "class_weight": [StrOptions({"balanced"}), dict, None],
+    }
+
+    def __init__(
+        self,
+        loss: str = "hinge",
+        *,
+        penalty: str | None = "l2",
+        alpha: float = 0.0001,
+        l1_ratio: float = 0.15,
+        fit_intercept: bool = True,
+        max_iter: int = 1000,
+        tol: float | None = 1e-3,
+        shuffle: bool | str = True,
+        verbose: int = 0,
+        epsilon: float = 0.1,
+        n_jobs: int | None = None,
+        random_state: Any = None,
+        learning_rate: str = "optimal",
+        eta0: float = 0.01,
+        power_t: float = 0.5,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 5,
+        class_weight: Any = None,
+        warm_start: bool = False,
+        average: bool = False,
+        batch_size: int = 1,
+        optimizer: str | tuple[str, dict[str, Any]] = "sgd",
+    ) -> None:
+        self.loss = loss
+        self.penalty = penalty
+        self.alpha = alpha
+        self.l1_ratio = l1_ratio
+        self.fit_intercept = fit_intercept
+        self.max_iter = max_iter
+        self.tol = tol
+        self.shuffle = shuffle
+        self.verbose = verbose
+        self.epsilon = epsilon
+        self.n_jobs = n_jobs
+        self.random_state = random_state
+        self.learning_rate = learning_rate
+        self.eta0 = eta0
+        self.power_t = power_t
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.class_weight = class_weight
+        self.warm_start = warm_start
+        self.average = average
+        self.batch_size = batch_size
+        self.optimizer = optimizer
+
+    def _seeds(self, n_problems: int) -> list[int]:
+        """Shuffling seeds, drawn as scikit-learn draws them: the second draw of each class."""
+        state = check_random_state(self.random_state)
+        most = np.iinfo(np.int32).max
+        states = [state]
+        if n_problems > 1:
+            states = [np.random.RandomState(seed) for seed in state.randint(most, size=n_problems)]
+        return [int((one.randint(1, most), one.randint(most))[1]) for one in states]
+
+    def fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        coef_init: ArrayLike | None = None,
+        intercept_init: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> Self:
+        """Train on (X, y).
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Finite; float32 and float64 in C order are used as they are.
+        y : array-like of shape (n_samples,)
+            Labels, of at least two classes.
+        coef_init, intercept_init : array-like, optional
+            Where to start.
+        sample_weight : array-like of shape (n_samples,), optional
+            Weights of the rows.
+
+        Returns
+        -------
+        SGDClassifier
+            self
+        """
+        if self.warm_start and hasattr(self, "coef_"):
+            coef_init = self.coef_ if coef_init is None else coef_init
+            intercept_init = self.intercept_ if intercept_init is None else intercept_init
+        return self._fit(X, y, None, sample_weight, coef_init, intercept_init, go_on=False)
+
+    def partial_fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        classes: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> Self:
+        """Train for one epoch on (X, y), going on from where training was.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Finite; float32 and float64 in C order are used as they are.
+        y : array-like of shape (n_samples,)
+            Labels, out of `classes`.
+        classes : array-like of shape (n_classes,), optional
+            All labels that will ever come; needed in the first call.
+        sample_weight : array-like of shape (n_samples,), optional
+            Weights of the rows.
+
+        Returns
+        -------
+        SGDClassifier
+            self
+        """
+        if self.class_weight == "balanced":
+            raise ValueError(
+                'class_weight must not be "balanced" for partial_fit, which does not see all '
+                "data; give a dict, or sample_weight"
+            )
+        go_on = hasattr(self, "classes_")
+        if classes is None and not go_on:
+            raise ValueError("classes must be given in the first call of partial_fit")
+        if classes is not None:
+            classes = np.unique(np.asarray(classes))
+            if go_on and not np.array_equal(classes, self.classes_):
+                raise ValueError(
+                    f"classes must be those of the first call, {self.classes_}; got {classes}"
+                )
+        else:
+            classes = self.classes_
+        return self._fit(X, y, classes, sample_weight, None, None, go_on=go_on, one_epoch=True)
+
+    def _fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        classes: Array | None,
+        sample_weight: ArrayLike | None,
+        coef: ArrayLike | None,
+        intercept: ArrayLike | None,
+        *,
+        go_on: bool,
+        one_epoch: bool = False,
+    ) -> Self:
+        self._validate_params()
+        X, y = validate_data(
+            self, X, y, dtype=[np.float64, np.float32], order="C", reset=not go_on
+        )
+        check_classification_targets(y)
+        classes = np.unique(y) if classes is None else classes
+        unseen = np.setdiff1d(y, classes)
+        if unseen.size:
+            raise ValueError(f"y must hold labels out of classes {classes}; got {unseen}")
+        if len(classes) < 2:
+            raise ValueError(
+                f"y must hold at least two classes, the number of classes has to be greater than "
+                f"one; got {len(classes)} class"
+            )
+        positives = [classes[1]] if len(classes) == 2 else list(classes)
+        targets = [np.where(y == one, 1, -1).astype(X.dtype) for one in positives]
+        labels = ["training"]
+        if len(positives) > 1:
+            labels = [f"training of class {one!s} against the rest" for one in positives]
+        weights = self._weights(X, y, classes, targets, sample_weight)
+        if go_on:
+            coef, intercept = self.coef_, self.intercept_
+        params = self._start(X, len(positives), coef, intercept)
+        result = self._train(
+            X,
+            targets,
+            weights,
+            labels,
+            params,
+            self._states if go_on else None,
+            1 if one_epoch else self.max_iter,
+            None if one_epoch else self.tol,
+            self.t_ - 1 if go_on else 0,
+        )
+        self.classes_ = classes
+        self._publish(result, keep_curve=go_on)
+        return self
+
+    def _weights(
+        self, X: Array, y: Array, classes: Array, targets: list[Array], given: ArrayLike | None
+    ) -> list[Array | None]:
+        """Weights of the rows in each problem: the sample's times the class's; None for ones."""
+        if given is None and self.class_weight is None:
+            return [None] * len(targets)
+        rows = _check_sample_weight(given, X, dtype=X.dtype, ensure_non_negative=True)
+        by_class = compute_class_weight(self.class_weight, classes=classes, y=y)
+        if len(targets) == 1:
+            return [rows * np.where(targets[0] > 0, by_class[1], by_class[0]).astype(X.dtype)]
+        return [
+            rows * np.where(target > 0, weight, 1).astype(X.dtype)
+            for target, weight in zip(targets, by_class, strict=True)
+        ]
+
+    def decision_function(self, X: ArrayLike) -> Array:
+        """Signed distances to the separating planes, times the weights' norms.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,) or (n_samples, n_classes)
+            Above 0 for the (second) class.
+        """
+        return self._decision(X)
+
+    def predict(self, X: ArrayLike) -> Array:
+        """Most likely label of each row.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            Out of ``classes_``.
+        """
+        scores = self._decision(X)
+        best = (scores > 0).astype(np.intp) if scores.ndim == 1 else scores.argmax(axis=1)
+        labels: Array = self.classes_[best]
+        return labels
+
+    @available_if(_has_probabilities)
+    def predict_proba(self, X: ArrayLike) -> Array:
+        """Probabilities of the classes; only with loss "log_loss".
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+            In the order of ``classes_``; with more than two classes the one-against-rest
+            probabilities, normalised.
+        """
+        scores = self._decision(X)
+        positive = np.exp(-np.logaddexp(0, -scores))
+        if scores.ndim == 1:
+            return np.column_stack([1 - positive, positive])
+        total = positive.sum(axis=1, keepdims=True)
+        n_classes = positive.shape[1]
+        return np.where(total > 0, positive / np.where(total > 0, total, 1), 1 / n_classes)
+
+    @available_if(_has_probabilities)
+    def predict_log_proba(self, X: ArrayLike) -> Array:
+        """Logarithm of :meth:`predict_proba`.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+            In the order of ``classes_``.
+        """
+        return np.log(self.predict_proba(X))
+
+
+class SGDRegressor(RegressorMixin, _SGD):  # type: ignore[misc]
+    """Linear regression trained by gradient descent: ``sklearn.linear_model.SGDRegressor``.
+
+    All parameters but the last two are scikit-learn's, with its defaults; what this class does not
+    do yet (`penalty` "l1" and "elasticnet", `early_stopping`, `average`, other losses and
+    schedules) is refused by name. Scale the features first: on raw ones training diverges.
+
+    Parameters
+    ----------
+    loss : {"squared_error", "huber"}, default="squared_error"
+        Pointwise loss.
+    penalty : {"l2", None}, default="l2"
+        Penalty ``alpha / 2 * ||coef||**2`` on the weights.
+    alpha : float, default=0.0001
+        Its strength; also sets the rate of ``learning_rate="optimal"``.
+    l1_ratio : float, default=0.15
+        Of no effect: there is no "elasticnet" here.
+    fit_intercept : bool, default=True
+        Whether to train an intercept.
+    max_iter : int, default=1000
+        Epochs at most.
+    tol : float or None, default=1e-3
+        Stop when the objective has not fallen by more than this for `n_iter_no_change` epochs;
+        None trains `max_iter` epochs.
+    shuffle : bool or "block", default=True
+        Order of the rows in each epoch: True shuffles exactly, as scikit-learn does; "block"
+        shuffles blocks of at least 16 neighbouring rows, which reads memory much faster (for data
+        that is not sorted by its target); False keeps the order.
+    verbose : int, default=0
+        Above 0, print the objective of each epoch.
+    epsilon : float, default=0.1
+        Where loss "huber" turns from quadratic to linear, in units of the target.
+    random_state : int, RandomState or None, default=None
+        Seed of the shuffling; the same one gives scikit-learn's order.
+    learning_rate : {"invscaling", "constant", "optimal"}, default="invscaling"
+        ``eta0 / t**power_t``, ``eta0``, or ``1 / (alpha * (t0 + t - 1))``; t counts updates.
+    eta0 : float, default=0.01
+        Learning rate of "constant", first one of "invscaling".
+    power_t : float, default=0.25
+        Exponent of "invscaling".
+    early_stopping : False, default=False
+        Only False.
+    validation_fraction : float, default=0.1
+        Of no effect without early stopping.
+    n_iter_no_change : int, default=5
+        Epochs without improvement before stopping.
+    warm_start : bool, default=False
+        Whether `fit` starts from the coefficients of the fit before.
+    average : False, default=False
+        Only False.
+    batch_size : int, default=1
+        Rows of an update. The gradient is their mean; 1 is scikit-learn's. Keyword-only.
+    optimizer : str or (str, dict), default="sgd"
+        Update rule, with its hyper-parameters other than the learning rate if wanted:
+        ``"adam"``, ``("sgd", {"momentum": 0.9})``. Keyword-only.
+
+    Attributes
+    ----------
+    coef_ : ndarray of shape (n_features,)
+        Weights, of the dtype of X.
+    intercept_ : ndarray of shape (1,)
+        Intercept.
+    n_iter_ : int
+        Epochs of the last fit.
+    t_ : int
+        Updates so far, plus one.
+    loss_curve_ : list of float
+        Training objective of each epoch: the mean of the losses, each before its row's update,
+        plus the penalty at the epoch's end.
+    n_features_in_ : int
+        Features seen in fit.
+
+    Raises
+    ------
+    ValueError, TypeError
+        From fit: a parameter out of its range, or data that is empty or not finite. The estimator
+        is as it was before.
+    fastgd.DivergenceError
+        From fit: a number ceased to be finite. The message names the step.
+
+    References
+    ----------
+    Bottou, "Large-scale machine learning with stochastic gradient descent", COMPSTAT 2010.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_diabetes
+    >>> from fastgd.linear_model import SGDRegressor
+    >>> X, y = load_diabetes(return_X_y=True)
+    >>> X /= X.std(axis=0)
+    >>> model = SGDRegressor(random_state=0).fit(X, y)
+    >>> bool(model.score(X, y) > 0.5)
+    True
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **_SGD._parameter_constraints,
+        "loss": [StrOptions(set(_losses("regression")))],
+    }
+
+    def __init__(
+        self,
+        loss: str = "squared_error",
+        *,
+        penalty: str | None = "l2",
+        alpha: float = 0.0001,
+        l1_ratio: float = 0.15,
+        fit_intercept: bool = True,
+        max_iter: int = 1000,
+        tol: float | None = 1e-3,
+        shuffle: bool | str = True,
+        verbose: int = 0,
+        epsilon: float = 0.1,
+        random_state: Any = None,
+        learning_rate: str = "invscaling",
+        eta0: float = 0.01,
+        power_t: float = 0.25,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 5,
+        warm_start: bool = False,
+        average: bool = False,
+        batch_size: int = 1,
+        optimizer: str | tuple[str, dict[str, Any]] = "sgd",
+    ) -> None:
+        self.loss = loss
+        self.penalty = penalty
+        self.alpha = alpha
+        self.l1_ratio = l1_ratio
+        self.fit_intercept = fit_intercept
+        self.max_iter = max_iter
+        self.tol = tol
+        self.shuffle = shuffle
+        self.verbose = verbose
+        self.epsilon = epsilon
+        self.random_state = random_state
+        self.learning_rate = learning_rate
+        self.eta0 = eta0
+        self.power_t = power_t
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.warm_start = warm_start
+        self.average = average
+        self.batch_size = batch_size
+        self.optimizer = optimizer
+
+    def _seeds(self, n_problems: int) -> list[int]:
+        """Shuffling seed, drawn as scikit-learn draws it."""
+        state = check_random_state(self.random_state)
+        return [int(state.randint(0, np.iinfo(np.int32).max)) for _ in range(n_problems)]
+
+    def fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        coef_init: ArrayLike | None = None,
+        intercept_init: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> Self:
+        """Train on (X, y).
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Finite; float32 and float64 in C order are used as they are.
+        y : array-like of shape (n_samples,)
+            Finite targets.
+        coef_init, intercept_init : array-like, optional
+            Where to start.
+        sample_weight : array-like of shape (n_samples,), optional
+            Weights of the rows.
+
+        Returns
+        -------
+        SGDRegressor
+            self
+        """
+        if self.warm_start and hasattr(self, "coef_"):
+            coef_init = self.coef_ if coef_init is None else coef_init
+            intercept_init = self.intercept_ if intercept_init is None else intercept_init
+        return self._fit(X, y, sample_weight, coef_init, intercept_init, go_on=False)
+
+    def partial_fit(
+        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
+    ) -> Self:
+        """Train for one epoch on (X, y), going on from where training was.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Finite; float32 and float64 in C order are used as they are.
+        y : array-like of shape (n_samples,)
+            Finite targets.
+        sample_weight : array-like of shape (n_samples,), optional
+            Weights of the rows.
+
+        Returns
+        -------
+        SGDRegressor
+            self
+        """
+        go_on = hasattr(self, "coef_")
+        return self._fit(X, y, sample_weight, None, None, go_on=go_on, one_epoch=True)
+
+    def _fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None,
+        coef: ArrayLike | None,
+        intercept: ArrayLike | None,
+        *,
+        go_on: bool,
+        one_epoch: bool = False,
+    ) -> Self:
+        self._validate_params()
+        X, y = validate_data(
+            self,
+            X,
+            y,
+            dtype=[np.float64, np.float32],
+            order="C",
+            y_numeric=True,
+            reset=not go_on,
+        )
+        target = np.ascontiguousarray(y, dtype=X.dtype)
+        if not _core.all_finite(target):
+            raise ValueError(f"y must hold numbers that are finite as {X.dtype}")
+        weight = None
+        if sample_weight is not None:
+            weight = _check_sample_weight(
+                sample_weight, X, dtype=X.dtype, ensure_non_negative=True
+            )
+        if go_on:
+            coef, intercept = self.coef_, self.intercept_
+        result = self._train(
+            X,
+            [target],
+            [weight],
+            ["training"],
+            self._start(X, 1, coef, intercept),
+            self._states if go_on else None,
+            1 if one_epoch else self.max_iter,
+            None if one_epoch else self.tol,
+            self.t_ - 1 if go_on else 0,
+        )
+        self._publish(result, keep_curve=go_on)
+        return self
+
+    def predict(self, X: ArrayLike) -> Array:
+        """Prediction for each row.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            Predicted targets.
+        """
+        return self._decision(X)
