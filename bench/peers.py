@@ -74,9 +74,10 @@ def pinned(threads: int) -> Iterator[None]:
 
 @lru_cache(maxsize=1)
 def dataset(rows: int, columns: int) -> tuple[Floats, NDArray[np.int64]]:
-    """Return X (rows, columns) and labels 0 and 1 (rows,), a tenth of them wrong; seeded."""
+    """Return X (rows, columns), rows about 1 long, and labels 0 and 1 (rows,), a tenth wrong."""
     random = np.random.default_rng(0)
     x = random.standard_normal((rows, columns), dtype=np.float32)
+    x /= np.float32(sqrt(columns))  # suits the default learning rate
     wrong = random.random(rows) < 0.1
     y = ((x @ random.standard_normal(columns, dtype=np.float32) > 0) ^ wrong).astype(np.int64)
     y[:2] = 0, 1  # both classes, however small the case

@@ -133,7 +133,7 @@ const char *fgd_openmp_file(void)
 /* How many threads a piece of work gets: at most `threads`, and each at least half of `serial_below`. */
 int fgd_team(int threads, double work, double serial_below)
 {
-    if (threads <= 1 || forked_child || !fgd_has_openmp() || work < serial_below) return 1;
+    if (threads <= 1 || forked_child || !FGD_TEAMS || work < serial_below) return 1;
     const double most = work / (serial_below / 2);
     return most < threads ? (int)most : threads;
 }

@@ -37,12 +37,14 @@ fgd_status fgd_step(const fgd_tensor *tensors, ptrdiff_t n_tensors, int dtype, i
     fgd_coef coef;
     kernels->prepare[rule](&coef, hypers, t);
     const int team = fgd_team(threads, (double)total, FGD_SERIAL_STEP);
+    fgd_atomic arrived = 0;
     if (team > 1) {
         FGD_PARALLEL(team)
         {
             const int me = FGD_THREAD, all = FGD_TEAM;
             step_range(tensors, n_tensors, kernels, rule, &coef, element_size(dtype), share(total, me, all),
                        share(total, me + 1, all));
+            fgd_meet(&arrived, all);
         }
     } else {
         step_range(tensors, n_tensors, kernels, rule, &coef, element_size(dtype), 0, total);
@@ -55,6 +57,7 @@ double fgd_sum(const void *x, ptrdiff_t n, int dtype, int threads)
     const fgd_typed_kernels *kernels = fgd_active->dtype[dtype];
     const int team = fgd_team(threads, (double)n, FGD_SERIAL_SUM);
     double parts[FGD_SUM_PARTS];
+    fgd_atomic arrived = 0;
     FGD_PARALLEL(team)
     {
         const int me = FGD_THREAD, all = FGD_TEAM;
@@ -62,6 +65,7 @@ double fgd_sum(const void *x, ptrdiff_t n, int dtype, int threads)
             const ptrdiff_t first = share(n, k, FGD_SUM_PARTS), end = share(n, k + 1, FGD_SUM_PARTS);
             parts[k] = kernels->sum((const char *)x + (size_t)first * element_size(dtype), end - first);
         }
+        fgd_meet(&arrived, all);
     }
     double total = 0;
     for (int k = 0; k < FGD_SUM_PARTS; k++) total += parts[k];

@@ -113,6 +113,8 @@ FGD_INLINE fgd_status N(sgd_rows)(T *restrict w, T *intercept, double *loss_sum,
 {
     const T *Y = rows->y, *weights = rows->sample_weight;
     const T e = (T)s->loss_parameter, fit_intercept = s->fit_intercept ? 1 : 0;
+    const ptrdiff_t n = v->n, m = v->m; /* copies, which no store to w can change */
+    const N(lanes) mask = N(load)(v->mask);
     T b = *intercept;
     fgd_cursor cursor = fgd_cursor_at_start(rows), ahead = cursor;
     fgd_seek(&cursor, s->start);
@@ -138,14 +140,16 @@ FGD_INLINE fgd_status N(sgd_rows)(T *restrict w, T *intercept, double *loss_sum,
 
             row = fgd_next_row(&cursor);
             const T *next = N(row)(v, row), *next_last = N(last_vector)(v, row);
-            const T *far = N(row)(v, fgd_next_row(&ahead));
-            FGD_PREFETCH(far + v->n - 1);
-            N(lanes) weight = N(add)(N(scale)(N(load)(w + v->m), previous.shrink),
-                                     N(scale)(N(mul)(N(load)(v->mask), N(load)(previous.x_last)), previous.step));
-            N(store)(w + v->m, weight);
+            const ptrdiff_t far_row = fgd_next_row(&ahead);
+            const T *far = N(row)(v, far_row);
+            FGD_PREFETCH(Y + far_row);
+            FGD_PREFETCH(far + n - 1);
+            N(lanes) weight = N(add)(N(scale)(N(load)(w + m), previous.shrink),
+                                     N(scale)(N(mul)(mask, N(load)(previous.x_last)), previous.step));
+            N(store)(w + m, weight);
             N(lanes) x = N(load)(next_last);
-            N(lanes) wx = N(mul)(weight, x), xx = N(mul)(N(mul)(N(load)(v->mask), N(load)(now.x_last)), x);
-            for (ptrdiff_t j = 0; j < v->m; j += W) {
+            N(lanes) wx = N(mul)(weight, x), xx = N(mul)(N(mul)(mask, N(load)(now.x_last)), x);
+            for (ptrdiff_t j = 0; j < m; j += W) {
                 FGD_PREFETCH(far + j);
                 weight = N(add)(N(scale)(N(load)(w + j), previous.shrink), N(scale)(N(load)(previous.x + j), previous.step));
                 N(store)(w + j, weight);
@@ -172,11 +176,15 @@ FGD_INLINE fgd_status N(sgd_rows)(T *restrict w, T *intercept, double *loss_sum,
 /* ------------------------------------------------------------------------------------- the gradient of many rows */
 
 /* p[0..4) = the products of four rows with w; prefetches four rows further ahead */
-FGD_INLINE void N(dot4)(T *p, const T *w, const T *const *x, const T *const *last, const T *const *far, const N(view) * v)
+FGD_INLINE void N(dot4)(T *p, const T *w, const T *const *rows, const T *const *last, const T *const *far_rows,
+                        const N(view) * v)
 {
-    N(lanes) a[4], weight = N(load)(w + v->m);
+    const ptrdiff_t m = v->m;
+    const T *const x[4] = {rows[0], rows[1], rows[2], rows[3]};
+    const T *const far[4] = {far_rows[0], far_rows[1], far_rows[2], far_rows[3]};
+    N(lanes) a[4], weight = N(load)(w + m);
     for (int r = 0; r < 4; r++) a[r] = N(mul)(weight, N(load)(last[r]));
-    for (ptrdiff_t j = 0; j < v->m; j += W) {
+    for (ptrdiff_t j = 0; j < m; j += W) {
         weight = N(load)(w + j);
         for (int r = 0; r < 4; r++) {
             FGD_PREFETCH(far[r] + j);
@@ -186,13 +194,16 @@ FGD_INLINE void N(dot4)(T *p, const T *w, const T *const *x, const T *const *las
     for (int r = 0; r < 4; r++) p[r] = N(sum)(a[r]);
 }
 
-/* gradient += d[0] x[0] + ... + d[3] x[3] */
-FGD_INLINE void N(add4)(T *gradient, const T *d, const T *const *x, const T *const *last, const N(view) * v)
+/* gradient += scale[0] row[0] + ... + scale[3] row[3] */
+FGD_INLINE void N(add4)(T *gradient, const T *scales, const T *const *rows, const T *const *last, const N(view) * v)
 {
+    const ptrdiff_t m = v->m;
+    const T *const x[4] = {rows[0], rows[1], rows[2], rows[3]};
+    const T d[4] = {scales[0], scales[1], scales[2], scales[3]};
     N(lanes) a = N(scale)(N(load)(last[0]), d[0]);
     for (int r = 1; r < 4; r++) a = N(add)(a, N(scale)(N(load)(last[r]), d[r]));
-    N(store)(gradient + v->m, N(add)(N(load)(gradient + v->m), N(mul)(N(load)(v->mask), a)));
-    for (ptrdiff_t j = 0; j < v->m; j += W) {
+    N(store)(gradient + m, N(add)(N(load)(gradient + m), N(mul)(N(load)(v->mask), a)));
+    for (ptrdiff_t j = 0; j < m; j += W) {
         a = N(scale)(N(load)(x[0] + j), d[0]);
         for (int r = 1; r < 4; r++) a = N(add)(a, N(scale)(N(load)(x[r] + j), d[r]));
         N(store)(gradient + j, N(add)(N(load)(gradient + j), a));

@@ -72,7 +72,9 @@ static void N(rule_update)(T *params, T *restrict gradient, void *const *state, 
     N(step)[s->rule](&coef, params, gradient, state, n + s->fit_intercept);
 }
 
-/* What the threads of one call share. */
+/* What the threads of one call share. Chunks are numbered through all batches: batch k has those from k n_chunks on.
+ * A thread takes the next chunks of the batch that is open, and who adds the last one finishes the batch and opens the
+ * next. Nobody waits for a thread that holds no chunk, so one that the system has set aside does not stop the others. */
 typedef struct {
     T *params;
     void *const *state;
@@ -83,17 +85,34 @@ typedef struct {
     double loss_sum;
     ptrdiff_t failed;
     fgd_status status;
+    ptrdiff_t n_batches;
+    fgd_atomic open;  /* number of the open batch; n_batches at the end */
+    fgd_atomic taken; /* chunks taken so far */
+    fgd_atomic added; /* chunks of the open batch that are done */
+    fgd_atomic left;  /* threads that are done */
 } N(job);
 
+static ptrdiff_t N(batch_start)(const N(job) * job, ptrdiff_t batch)
+{
+    const ptrdiff_t start = job->stretch->start + batch * job->stretch->batch_size;
+    return start < job->stretch->stop ? start : job->stretch->stop;
+}
+
+static ptrdiff_t N(chunks_of)(const N(job) * job, ptrdiff_t batch)
+{
+    const ptrdiff_t rows = N(batch_start)(job, batch + 1) - N(batch_start)(job, batch);
+    return (rows + job->scratch.chunk_rows - 1) / job->scratch.chunk_rows;
+}
+
 /* Sums the chunks of one batch in order, checks, and carries out the update. */
-static void N(finish_batch)(N(job) * job, ptrdiff_t update, ptrdiff_t start, ptrdiff_t stop, ptrdiff_t n_chunks)
+static void N(finish_batch)(N(job) * job, ptrdiff_t batch)
 {
     const fgd_stretch *s = job->stretch;
     const N(scratch) *m = &job->scratch;
-    const ptrdiff_t n = job->view.n;
+    const ptrdiff_t n = job->view.n, start = N(batch_start)(job, batch), stop = N(batch_start)(job, batch + 1);
     T *restrict total = m->chunks;
     double loss = m->chunk_losses[0];
-    for (ptrdiff_t c = 1; c < n_chunks; c++) {
+    for (ptrdiff_t c = 1; c < N(chunks_of)(job, batch); c++) {
         const T *restrict chunk = m->chunks + c * m->chunk_size;
         for (ptrdiff_t j = 0; j < m->chunk_size; j++) total[j] += chunk[j];
         loss += m->chunk_losses[c];
@@ -110,44 +129,61 @@ static void N(finish_batch)(N(job) * job, ptrdiff_t update, ptrdiff_t start, ptr
     N(unpad)(m->gradient, total, &job->view);
     m->gradient[n] = s->fit_intercept ? total[m->chunk_size - W] : 0;
     if (N(is_plain_sgd)(s))
-        N(plain_update)(job->params, m->gradient, s->lr[update], s, n);
+        N(plain_update)(job->params, m->gradient, s->lr[batch], s, n);
     else
-        N(rule_update)(job->params, m->gradient, job->state, s->lr[update], s->t + update + 1, s, n);
+        N(rule_update)(job->params, m->gradient, job->state, s->lr[batch], s->t + batch + 1, s, n);
     N(pad)(m->w, job->params, &job->view);
 }
 
-/* One thread's part: its chunks of every batch. Thread 0 also finishes the batches. */
-static void N(train_thread)(N(job) * job, int thread, int n_threads)
+/* Adds up the gradient of chunk c of a batch. */
+static void N(do_chunk)(N(job) * job, fgd_cursor *cursor, ptrdiff_t batch, ptrdiff_t c)
 {
-    const fgd_stretch *s = job->stretch;
     const N(scratch) *m = &job->scratch;
-    const N(loss_kernels) *kernels = &N(losses)[s->loss];
+    const ptrdiff_t stop = N(batch_start)(job, batch + 1), a = N(batch_start)(job, batch) + c * m->chunk_rows;
+    T *chunk = m->chunks + c * m->chunk_size;
+    memset(chunk, 0, (size_t)m->chunk_size * sizeof(T));
+    m->chunk_losses[c] = 0;
+    N(losses)[job->stretch->loss].add_gradient(chunk, chunk + m->chunk_size - W, m->chunk_losses + c, cursor, m->w,
+                                               job->params[job->view.n], &job->view, a,
+                                               stop - a < m->chunk_rows ? stop : a + m->chunk_rows,
+                                               (T)job->stretch->loss_parameter);
+}
+
+/* What each thread of a team does. */
+static void N(work)(N(job) * job, int n_threads)
+{
     fgd_cursor cursor = fgd_cursor_at_start(job->rows);
-    ptrdiff_t update = 0;
-    for (ptrdiff_t start = s->start; start < s->stop; start += s->batch_size, update++) {
-        const ptrdiff_t stop = s->stop - start < s->batch_size ? s->stop : start + s->batch_size;
-        const ptrdiff_t n_chunks = (stop - start + m->chunk_rows - 1) / m->chunk_rows;
-        const ptrdiff_t first = n_chunks * thread / n_threads, end = n_chunks * (thread + 1) / n_threads;
-        for (ptrdiff_t c = first; c < end; c++) {
-            const ptrdiff_t a = start + c * m->chunk_rows, b = stop - a < m->chunk_rows ? stop : a + m->chunk_rows;
-            T *chunk = m->chunks + c * m->chunk_size;
-            memset(chunk, 0, (size_t)m->chunk_size * sizeof(T));
-            m->chunk_losses[c] = 0;
-            kernels->add_gradient(chunk, chunk + m->chunk_size - W, m->chunk_losses + c, &cursor, m->w,
-                                  job->params[job->view.n], &job->view, a, b, (T)s->loss_parameter);
+    const ptrdiff_t n_chunks = job->scratch.n_chunks, portion = n_chunks > 4 * n_threads ? n_chunks / (4 * n_threads) : 1;
+    int spins = 0;
+    for (;;) {
+        const ptrdiff_t batch = (ptrdiff_t)FGD_GET(job->open);
+        if (batch == job->n_batches) break;
+        const ptrdiff_t all = N(chunks_of)(job, batch), end = batch * n_chunks + all;
+        long long first = FGD_GET(job->taken);
+        const long long next = first + portion < end ? first + portion : end;
+        if (first >= end) { /* all taken, not all done */
+            fgd_wait_a_little(&spins);
+            continue;
         }
-        FGD_BARRIER
-        if (thread == 0) N(finish_batch)(job, update, start, stop, n_chunks);
-        FGD_BARRIER
-        if (job->status != FGD_OK) return;
+        if (first < batch * n_chunks || !FGD_SWAP(job->taken, first, next)) continue; /* another thread was first */
+        spins = 0;
+        for (ptrdiff_t c = (ptrdiff_t)first; c < next; c++) N(do_chunk)(job, &cursor, batch, c - batch * n_chunks);
+        if (FGD_ADD(job->added, next - first) + (next - first) == all) {
+            N(finish_batch)(job, batch);
+            FGD_SET(job->added, 0);
+            FGD_SET(job->taken, (batch + 1) * n_chunks);
+            FGD_SET(job->open, job->status == FGD_OK ? batch + 1 : job->n_batches);
+        }
     }
+    fgd_meet(&job->left, n_threads);
 }
 
 static fgd_status N(train)(void *params, void *const *state, double *loss_sum, ptrdiff_t *failed, void *scratch,
                            const fgd_rows *rows, const fgd_stretch *s, int threads)
 {
-    N(job) job = {params, state, N(lay_out)(scratch, rows->n_features, s->batch_size), {0}, rows, s, 0, 0, FGD_OK};
+    N(job) job = {params, state, N(lay_out)(scratch, rows->n_features, s->batch_size), {0}, rows, s, 0, 0, FGD_OK, 0, 0, 0, 0, 0};
     job.view = N(make_view)(rows, job.scratch.copied);
+    job.n_batches = (s->stop - s->start + s->batch_size - 1) / s->batch_size;
     N(pad)(job.scratch.w, job.params, &job.view);
     if (s->batch_size == 1 && N(is_plain_sgd)(s)) {
         job.status = N(losses)[s->loss].sgd_rows(job.scratch.w, job.params + job.view.n, &job.loss_sum, &job.failed,
@@ -158,9 +194,9 @@ static fgd_status N(train)(void *params, void *const *state, double *loss_sum, p
         const int team = fgd_team(threads, 2.0 * (double)batch * (double)rows->n_features, FGD_SERIAL_BATCH);
         if (team > 1) {
             FGD_PARALLEL(team)
-            N(train_thread)(&job, FGD_THREAD, FGD_TEAM);
+            N(work)(&job, FGD_TEAM);
         } else {
-            N(train_thread)(&job, 0, 1);
+            N(work)(&job, 1);
         }
     }
     *loss_sum += job.loss_sum;

@@ -126,19 +126,26 @@ def test_missing_peer_is_reported_as_missing(
     assert "Missing: torch fused." in markdown
 
 
-def test_bandwidth_is_measured_where_memory_is_the_limit(
-    written: tuple[str, str, dict[str, Any]],
-) -> None:
-    _, _, figures = written
-    groups = {group["key"]: group for group in figures["groups"]}
-    assert set(groups["linear-200000x50"]["bandwidth"]) == {"1", "2"}
-    assert set(groups["adamw-25000000"]["bandwidth"]) == {"1"}
-    assert groups["adamw-1000"]["bandwidth"] == {}
-    row = next(row for row in groups["adamw-25000000"]["rows"] if not row["missing"])
+def test_bandwidth_is_that_of_the_machine(bench: Any) -> None:
+    cases, report = bench.cases, bench.report
+    case = cases.Step("AdamW", 12_500)
+    group = cases.Group("key", "title", (cases.Comparison(case, "numpy", case),), probe="update")
+    times = report.measure(group, report.Settings(rounds=2, seconds=0.0))
+    result = report.summarise(group, times, judge=False)
+    (row,) = result.rows
     moved = 28 * 12_500  # bytes: reads p, g, m, v and writes p, m, v, four each
-    assert row["gigabytes_per_second"] == pytest.approx(moved / row["fastgd_seconds"] / 1e9)
-    share = row["gigabytes_per_second"] / groups["adamw-25000000"]["bandwidth"]["1"]
-    assert row["bandwidth_share"] == pytest.approx(share)
+    assert row.gigabytes_per_second == pytest.approx(moved / row.fastgd_seconds / 1e9)
+    assert row.bandwidth_share == pytest.approx(row.gigabytes_per_second / result.bandwidth[1])
+    assert f"{result.bandwidth[1]:.1f} GB/s with 1 thread" in report.section("title", [result])
+
+
+def test_bandwidth_is_asked_for_where_memory_is_the_limit(bench: Any) -> None:
+    probed = {group.key: group.probe for group in bench.cases.groups() if group.probe}
+    assert set(probed.values()) == {"read", "update"}
+    assert probed["linear-100000x784"] == "read"
+    assert probed["adamw-25000000-threads2"] == "update"
+    assert "adamw-1000000" not in probed
+    assert not any(group.probe for group in bench.cases.groups(shrink=50))
 
 
 @pytest.mark.parametrize(
@@ -198,14 +205,22 @@ def _summary(bench: Any, group: Any, **seconds: tuple[list[float], list[float]])
 
 @pytest.mark.parametrize(
     ("floor", "share", "kept"),
-    [(4.0, None, True), (4.1, None, False), (None, 0.5, True), (4.0, 0.6, False), (None,) * 3],
+    [
+        (4.0, None, "yes"),
+        (4.1, None, "epoch only"),
+        (10.1, None, "NO"),
+        (None, 0.5, "yes"),
+        (4.0, 0.6, "NO"),
+        (None, None, None),
+    ],
 )
-def test_smaller_ratio_and_share_decide(
-    bench: Any, floor: float | None, share: float | None, kept: bool | None
+def test_both_ratios_and_the_share_are_judged(
+    bench: Any, floor: float | None, share: float | None, kept: str | None
 ) -> None:
+    group = _group(bench, floor, share)
     row = _summary(
         bench,
-        _group(bench, floor, share),
+        group,
         fastgd=([1e-3, 2e-3, 9e-3], [4e-3, 4e-3, 4e-3]),
         scikit_learn=([20e-3, 10e-3, 30e-3], [16e-3, 16e-3, 16e-3]),
         read=([1e-3, 1e-3, 1e-3], []),
@@ -214,7 +229,10 @@ def test_smaller_ratio_and_share_decide(
     assert row.fit_ratio == pytest.approx(4.0)
     assert row.gigabytes_per_second == pytest.approx(2.0)  # 4 MB in 2 ms
     assert row.bandwidth_share == pytest.approx(0.5)
-    assert row.kept is kept
+    assert row.kept == kept
+    result = bench.report.Result(group.key, group.title, [row, row], {})
+    summed_up = f"Promises kept: 2 {kept}. Done." if kept else "Done."
+    assert bench.report.closing([result]) == summed_up
 
 
 def test_noise_is_no_figure(bench: Any) -> None:
@@ -226,7 +244,7 @@ def test_noise_is_no_figure(bench: Any) -> None:
         read=([1e-3], []),
     )
     assert row.ratio is row.spread is row.gigabytes_per_second is None
-    assert row.kept is False
+    assert row.kept == "NO"
     fine = replace(row, fastgd_seconds=0.5, ratio=2.0)
     header, _, line, _ = bench.report.table([row, fine]).splitlines()
     cells = dict(zip(*([c.strip() for c in row.split("|")] for row in (header, line)), strict=True))
@@ -270,8 +288,7 @@ def test_contestants_take_turns(bench: Any, logged: list[str]) -> None:
     settings = bench.report.Settings(rounds=3, epochs=4, seconds=0.0)
     bench.report.measure(_group(bench, None), settings)
     turn = ["fastgd 1", "fastgd 4", "scikit-learn 1", "scikit-learn 4", "read 1"]
-    warming_up = [name for name in turn for _ in range(2)]
-    assert logged == warming_up + 3 * turn
+    assert logged == turn + 3 * turn  # to warm up, then for each round
 
 
 def test_slice_is_scaled_and_epochs_are_taken_apart(
