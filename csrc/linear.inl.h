@@ -103,8 +103,8 @@ FGD_INLINE void N(carry_out)(T *w, N(update) u, const N(view) * v)
  * Taken literally, each row waits for the one before: product, sum over lanes, exp, division, update, store, load. So
  * we look one row ahead. While row t's derivative is being worked out, one pass over the columns carries out the update
  * of row t-1 and forms w_t . x_{t+1} and x_t . x_{t+1}; then
- *     w_{t+1} . x_{t+1} = shrink_t (w_t . x_{t+1}) + step_t (x_t . x_{t+1}).
- * The weights are read and written once a row, and only four operations and the derivative stay in the chain. Rows
+ *     p_{t+1} = (shrink_t (w_t . x_{t+1}) + b_t) + step_t (x_t . x_{t+1} + 1).
+ * The weights are read and written once a row, and only three operations and the derivative stay in the chain. Rows
  * further ahead are prefetched column by column along the same pass (a burst of prefetches would stall).
  * Measured against the literal loop: 1.5 x at 20 and 50 features; 1.0 x in order and 1.6 x shuffled at 784. */
 FGD_INLINE fgd_status N(sgd_rows)(T *restrict w, T *intercept, double *loss_sum, ptrdiff_t *failed, const N(view) * v,
@@ -131,12 +131,11 @@ FGD_INLINE fgd_status N(sgd_rows)(T *restrict w, T *intercept, double *loss_sum,
         const double *lr = s->lr + (start - s->start);
         T ys[FGD_SEGMENT], ps[FGD_SEGMENT], sample_weights[FGD_SEGMENT];
         for (ptrdiff_t i = 0; i < length; i++) {
-            const T y = Y[row], sample_weight = weights ? weights[row] : 1, rate = (T)lr[i];
+            const T y = Y[row], sample_weight = weights ? weights[row] : 1, rate = (T)lr[i] * sample_weight;
             const T decay = (T)(1 - lr[i] * s->alpha);
             ys[i] = y, ps[i] = p, sample_weights[i] = sample_weight;
             now.shrink = decay > 0 ? decay : 0;
-            now.step = -rate * (derivative(y, p, e) * sample_weight);
-            b += fit_intercept * now.step;
+            now.step = -rate * derivative(y, p, e);
 
             row = fgd_next_row(&cursor);
             const T *next = N(row)(v, row), *next_last = N(last_vector)(v, row);
@@ -157,7 +156,8 @@ FGD_INLINE fgd_status N(sgd_rows)(T *restrict w, T *intercept, double *loss_sum,
                 wx = N(add)(wx, N(mul)(weight, x));
                 xx = N(add)(xx, N(mul)(N(load)(now.x + j), x));
             }
-            p = now.shrink * N(sum)(wx) + now.step * N(sum)(xx) + b;
+            p = (now.shrink * N(sum)(wx) + b) + now.step * (N(sum)(xx) + fit_intercept);
+            b += fit_intercept * now.step;
             previous = now;
             now.x = next, now.x_last = next_last;
         }
