@@ -7,8 +7,9 @@
 
 #include "parallel.h"
 #include "rules.h"
-#include "sampler.inl.h"
 #include "tuning.h"
+
+#include "sampler.inl.h"
 
 #define JOIN_(a, b) a##_##b
 #define JOIN(a, b) JOIN_(a, b)

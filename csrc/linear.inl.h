@@ -118,9 +118,7 @@ FGD_INLINE fgd_status N(sgd_rows)(T *restrict w, T *intercept, double *loss_sum,
     T b = *intercept;
     fgd_cursor cursor = fgd_cursor_at_start(rows), ahead = cursor;
     fgd_seek(&cursor, s->start);
-    fgd_seek(&ahead, s->start);
-    const ptrdiff_t fitting = FGD_AHEAD_BYTES / ((ptrdiff_t)sizeof(T) * v->n);
-    for (ptrdiff_t i = 0; i < FGD_AHEAD_ROWS_MAX && (i < FGD_AHEAD_ROWS_MIN || i < fitting); i++) fgd_next_row(&ahead);
+    fgd_seek(&ahead, s->start + fgd_rows_ahead((ptrdiff_t)sizeof(T) * n));
 
     ptrdiff_t row = fgd_next_row(&cursor);
     N(update) previous = {1, 0, N(row)(v, row), N(last_vector)(v, row)}, now = previous;
@@ -175,35 +173,37 @@ FGD_INLINE fgd_status N(sgd_rows)(T *restrict w, T *intercept, double *loss_sum,
 
 /* ------------------------------------------------------------------------------------- the gradient of many rows */
 
-/* p[0..4) = the products of four rows with w; prefetches four rows further ahead */
+/* p[0..4) = the products of four rows with w. Prefetches the first two of four rows further ahead, add4 the others, so
+ * that memory is as busy in the one as in the other. */
 FGD_INLINE void N(dot4)(T *p, const T *w, const T *const *rows, const T *const *last, const T *const *far_rows,
                         const N(view) * v)
 {
     const ptrdiff_t m = v->m;
     const T *const x[4] = {rows[0], rows[1], rows[2], rows[3]};
-    const T *const far[4] = {far_rows[0], far_rows[1], far_rows[2], far_rows[3]};
+    const T *const far[2] = {far_rows[0], far_rows[1]};
     N(lanes) a[4], weight = N(load)(w + m);
     for (int r = 0; r < 4; r++) a[r] = N(mul)(weight, N(load)(last[r]));
     for (ptrdiff_t j = 0; j < m; j += W) {
         weight = N(load)(w + j);
-        for (int r = 0; r < 4; r++) {
-            FGD_PREFETCH(far[r] + j);
-            a[r] = N(add)(a[r], N(mul)(weight, N(load)(x[r] + j)));
-        }
+        for (int r = 0; r < 2; r++) FGD_PREFETCH(far[r] + j);
+        for (int r = 0; r < 4; r++) a[r] = N(add)(a[r], N(mul)(weight, N(load)(x[r] + j)));
     }
     for (int r = 0; r < 4; r++) p[r] = N(sum)(a[r]);
 }
 
 /* gradient += scale[0] row[0] + ... + scale[3] row[3] */
-FGD_INLINE void N(add4)(T *gradient, const T *scales, const T *const *rows, const T *const *last, const N(view) * v)
+FGD_INLINE void N(add4)(T *gradient, const T *scales, const T *const *rows, const T *const *last,
+                        const T *const *far_rows, const N(view) * v)
 {
     const ptrdiff_t m = v->m;
     const T *const x[4] = {rows[0], rows[1], rows[2], rows[3]};
+    const T *const far[2] = {far_rows[2], far_rows[3]};
     const T d[4] = {scales[0], scales[1], scales[2], scales[3]};
     N(lanes) a = N(scale)(N(load)(last[0]), d[0]);
     for (int r = 1; r < 4; r++) a = N(add)(a, N(scale)(N(load)(last[r]), d[r]));
     N(store)(gradient + m, N(add)(N(load)(gradient + m), N(mul)(N(load)(v->mask), a)));
     for (ptrdiff_t j = 0; j < m; j += W) {
+        for (int r = 0; r < 2; r++) FGD_PREFETCH(far[r] + j);
         a = N(scale)(N(load)(x[0] + j), d[0]);
         for (int r = 1; r < 4; r++) a = N(add)(a, N(scale)(N(load)(x[r] + j), d[r]));
         N(store)(gradient + j, N(add)(N(load)(gradient + j), a));
@@ -220,30 +220,30 @@ FGD_INLINE void N(add_gradient)(T *restrict gradient, T *gradient_b, double *los
     const T *Y = cursor->rows->y, *weights = cursor->rows->sample_weight;
     ptrdiff_t group = FGD_GROUP_BYTES / ((ptrdiff_t)sizeof(T) * v->n) / 4 * 4;
     group = group < 4 ? 4 : group > FGD_GROUP_MAX ? FGD_GROUP_MAX : group;
-    const T *x[FGD_GROUP_MAX + FGD_GROUP_AHEAD], *last[FGD_GROUP_MAX + FGD_GROUP_AHEAD];
+    const T *x[FGD_GROUP_MAX], *last[FGD_GROUP_MAX], *far[FGD_GROUP_MAX];
     T y[FGD_GROUP_MAX], p[FGD_GROUP_MAX], d[FGD_GROUP_MAX], sample_weight[FGD_GROUP_MAX];
     T sum_b = 0;
 
     fgd_seek(cursor, start);
+    fgd_cursor ahead = *cursor;
+    fgd_seek(&ahead, start + fgd_rows_ahead((ptrdiff_t)sizeof(T) * v->n));
     for (; start < stop; start += group) {
         const ptrdiff_t length = stop - start < group ? stop - start : group;
-        const ptrdiff_t known = stop - start < group + FGD_GROUP_AHEAD ? stop - start : group + FGD_GROUP_AHEAD;
         const ptrdiff_t whole = (length + 3) / 4 * 4; /* the last four are filled up with rows that count zero */
-        fgd_cursor after = *cursor;
-        for (ptrdiff_t i = 0; i < known; i++) {
-            const ptrdiff_t row = fgd_next_row(cursor);
-            if (i == length - 1) after = *cursor;
-            x[i] = N(row)(v, row), last[i] = N(last_vector)(v, row);
-            if (i < length) y[i] = Y[row], sample_weight[i] = weights ? weights[row] : 1;
+        for (ptrdiff_t i = 0; i < length; i++) {
+            const ptrdiff_t row = fgd_next_row(cursor), far_row = fgd_next_row(&ahead);
+            x[i] = N(row)(v, row), last[i] = N(last_vector)(v, row), far[i] = N(row)(v, far_row);
+            y[i] = Y[row], sample_weight[i] = weights ? weights[row] : 1;
+            FGD_PREFETCH(Y + far_row);
+            FGD_PREFETCH(far[i] + v->n - 1);
         }
-        *cursor = after;
-        for (ptrdiff_t i = known; i < whole + FGD_GROUP_AHEAD; i++) x[i] = x[0], last[i] = last[0];
+        for (ptrdiff_t i = length; i < whole; i++) x[i] = x[0], last[i] = last[0], far[i] = x[0];
 
-        for (ptrdiff_t i = 0; i < whole; i += 4) N(dot4)(p + i, w, x + i, last + i, x + i + FGD_GROUP_AHEAD, v);
+        for (ptrdiff_t i = 0; i < whole; i += 4) N(dot4)(p + i, w, x + i, last + i, far + i, v);
         for (ptrdiff_t i = 0; i < length; i++) p[i] += b;
         for (ptrdiff_t i = 0; i < length; i++) d[i] = derivative(y[i], p[i], e) * sample_weight[i];
         for (ptrdiff_t i = length; i < whole; i++) d[i] = 0;
-        for (ptrdiff_t i = 0; i < whole; i += 4) N(add4)(gradient, d + i, x + i, last + i, v);
+        for (ptrdiff_t i = 0; i < whole; i += 4) N(add4)(gradient, d + i, x + i, last + i, far + i, v);
         for (ptrdiff_t i = 0; i < length; i++) sum_b += d[i];
         *loss += N(sum_losses)(y, p, weights ? sample_weight : NULL, length, e, value);
     }

@@ -31,10 +31,18 @@ static inline fgd_cursor fgd_cursor_at_start(const fgd_rows *rows)
 
 static inline void fgd_seek(fgd_cursor *c, ptrdiff_t position)
 {
+    if (position >= c->rows->n_rows) position = c->rows->n_rows - 1;
     const ptrdiff_t block = c->rows->block, before = c->short_slot * block;
     const ptrdiff_t missing = position < before + c->rows->n_rows % block ? 0 : block - c->rows->n_rows % block;
     const ptrdiff_t shifted = c->short_slot < c->rows->n_blocks ? position + missing : position;
     fgd_enter_block(c, shifted / block, shifted % block);
+}
+
+/* How many rows ahead to prefetch. */
+static inline ptrdiff_t fgd_rows_ahead(ptrdiff_t row_bytes)
+{
+    const ptrdiff_t fitting = FGD_AHEAD_BYTES / row_bytes;
+    return fitting < FGD_AHEAD_ROWS_MIN ? FGD_AHEAD_ROWS_MIN : fitting > FGD_AHEAD_ROWS_MAX ? FGD_AHEAD_ROWS_MAX : fitting;
 }
 
 /* the row under the cursor, which then moves on; past the end it stays on the last row */

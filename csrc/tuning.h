@@ -5,12 +5,11 @@
 enum {
     FGD_LANE_BYTES = 64,      /* a vector: one 512-bit, two 256-bit or four 128-bit registers */
     FGD_SEGMENT = 256,        /* predictions kept until their losses are worked out together */
-    FGD_AHEAD_BYTES = 12288,  /* one row an update: prefetch this far ahead, */
+    FGD_AHEAD_BYTES = 12288,  /* prefetch this far ahead, */
     FGD_AHEAD_ROWS_MIN = 4,   /* but at least and at most so many rows */
-    FGD_AHEAD_ROWS_MAX = 16,
+    FGD_AHEAD_ROWS_MAX = 64,
     FGD_GROUP_BYTES = 24576,  /* mini-batch: rows between product and gradient, at home in the first-level cache, */
-    FGD_GROUP_MAX = 64,       /* at most so many, */
-    FGD_GROUP_AHEAD = 8,      /* prefetching so many rows ahead */
+    FGD_GROUP_MAX = 64,       /* at most so many */
     FGD_CHUNK_ROWS = 64,      /* rows whose gradient one thread sums before it is added to the others' in order, */
     FGD_MAX_CHUNKS = 256,     /* or more, where there would be more chunks than this */
     FGD_SUM_PARTS = 64,       /* parts of a sum over one array */
