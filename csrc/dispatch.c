@@ -15,10 +15,13 @@
 
 const fgd_rule_info fgd_rules[] = {
 #define RULE(name, states, hypers) {#name, states, hypers},
-#define STATES1(a) 1, {a}
-#define STATES2(a, b) 2, {a, b}
+#define STATES1(a)                                                                                                     \
+    1, { a }
+#define STATES2(a, b)                                                                                                  \
+    2, { a, b }
 #define S(name, kept_if) {#name, #kept_if}
-#define HYPERS(h) (int)(sizeof((fgd_hyper_info[]){h}) / sizeof(fgd_hyper_info)), {h}
+#define HYPERS(h)                                                                                                      \
+    (int)(sizeof((fgd_hyper_info[]){h}) / sizeof(fgd_hyper_info)), { h }
 #define H(name, value, domain) {#name, value, domain},
     FGD_OPTIM_RULES(RULE, STATES1, STATES2, S, HYPERS, H)
 #undef RULE
@@ -27,8 +30,7 @@ const int fgd_n_rules = (int)(sizeof fgd_rules / sizeof *fgd_rules);
 
 const fgd_loss_info fgd_losses[] = {
 #define LOSS(name, task, parameter) {#name, task, parameter},
-    FGD_LOSS_RULES(LOSS)
-};
+    FGD_LOSS_RULES(LOSS)};
 const int fgd_n_losses = (int)(sizeof fgd_losses / sizeof *fgd_losses);
 
 /* ------------------------------------------------------------------------------------------ instruction sets */
@@ -61,7 +63,7 @@ const char *fgd_isa_name(int i) { return i >= 0 && i < N_TABLES ? tables[i]->isa
 int fgd_isa_supported(int i)
 {
     int k = 0;
-#define ROW(name, supported)                                                                                          \
+#define ROW(name, supported)                                                                                           \
     if (k++ == i) return supported ? 1 : 0;
     FGD_ISAS(ROW)
 #undef ROW

@@ -28,8 +28,8 @@ static void step_range(const fgd_tensor *tensors, ptrdiff_t n_tensors, const fgd
     }
 }
 
-fgd_status fgd_step(const fgd_tensor *tensors, ptrdiff_t n_tensors, int dtype, int rule, const double *hypers, int64_t t,
-                    int threads)
+fgd_status fgd_step(const fgd_tensor *tensors, ptrdiff_t n_tensors, int dtype, int rule, const double *hypers,
+                    int64_t t, int threads)
 {
     const fgd_typed_kernels *kernels = fgd_active->dtype[dtype];
     ptrdiff_t total = 0;

@@ -112,8 +112,8 @@ typedef struct {
                         const fgd_rows *rows, const fgd_stretch *stretch, int threads);
     size_t (*scratch_size)(ptrdiff_t n_features, ptrdiff_t batch_size);
     /* a loss and its derivative, one by one */
-    void (*evaluate)(void *value, void *derivative, const void *y, const void *prediction, int loss, double loss_parameter,
-                     ptrdiff_t n);
+    void (*evaluate)(void *value, void *derivative, const void *y, const void *prediction, int loss,
+                     double loss_parameter, ptrdiff_t n);
     /* reductions */
     int (*all_finite)(const void *x, ptrdiff_t n);
     double (*sum)(const void *x, ptrdiff_t n);
@@ -132,8 +132,8 @@ int fgd_isa_supported(int i);
 int fgd_use(int i);
 
 /* One step of a rule over a whole list of tensors. */
-fgd_status fgd_step(const fgd_tensor *tensors, ptrdiff_t n_tensors, int dtype, int rule, const double *hypers, int64_t t,
-                    int threads);
+fgd_status fgd_step(const fgd_tensor *tensors, ptrdiff_t n_tensors, int dtype, int rule, const double *hypers,
+                    int64_t t, int threads);
 
 /* The sum of an array, read once: what the benchmarks measure bandwidth with. */
 double fgd_sum(const void *x, ptrdiff_t n, int dtype, int threads);

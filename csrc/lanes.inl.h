@@ -17,8 +17,8 @@
 #define FGD_PREFETCH(p) ((void)(p))
 #endif
 
-/* 256-bit registers with AVX-512, too: NumPy's large arrays start 16 bytes behind a cache line, where every 512-bit load
- * touches two lines, and every second 256-bit load (measured, 100,000 x 784: 10 ms an epoch against 16). */
+/* 256-bit registers with AVX-512, too: NumPy's large arrays start 16 bytes behind a cache line, where every 512-bit
+ * load touches two lines, and every second 256-bit load (measured, 100,000 x 784: 10 ms an epoch against 16). */
 #if defined(__AVX__)
 #define FGD_REGISTER 32
 #else

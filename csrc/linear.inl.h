@@ -1,16 +1,16 @@
 /* Mini-batch gradients and single-example steps of linear models over dense rows: p = x . w + b.
  *
- * How a row is read. The kernels work in whole vectors (lanes). A row of n features is m = W * ((n - 1) / W) features in
- * full vectors, and one last vector that ENDS at the row's end: it reads some features twice (or, of a row shorter
- * than a vector, the end of the row before), so no scalar remainder is left and nothing past the row is touched. Weights
- * and gradients are held `padded` to match: m features, then the last vector, in which the lanes that do not count are
- * zero for ever (`mask`). X is finite, so zero times it is zero. */
+ * How a row is read. The kernels work in whole vectors (lanes). A row of n features is m = W * ((n - 1) / W) features
+ * in full vectors, and one last vector that ENDS at the row's end: it reads some features twice (or, of a row shorter
+ * than a vector, the end of the row before), so no scalar remainder is left and nothing past the row is touched.
+ * Weights and gradients are held `padded` to match: m features, then the last vector, in which the lanes that do not
+ * count are zero for ever (`mask`). X is finite, so zero times it is zero. */
 
 typedef struct {
     const T *X;
-    ptrdiff_t n, m;      /* features of a row; those in full vectors */
-    ptrdiff_t n_copied;  /* rows at the very start of X before which there is nothing to read: */
-    const T *copied;     /* their last vectors, zeros in front */
+    ptrdiff_t n, m;                     /* features of a row; those in full vectors */
+    ptrdiff_t n_copied;                 /* rows at the very start of X before which there is nothing to read: */
+    const T *copied;                    /* their last vectors, zeros in front */
     T mask[FGD_LANE_BYTES / sizeof(T)]; /* 1 in the lanes of the last vector that count */
 } N(view);
 
@@ -24,21 +24,21 @@ static N(view) N(make_view)(const fgd_rows *rows, T *copied)
     return v;
 }
 
-FGD_INLINE const T *N(row)(const N(view) * v, ptrdiff_t i) { return v->X + i * v->n; }
+FGD_INLINE const T *N(row)(const N(view) *v, ptrdiff_t i) { return v->X + i * v->n; }
 
-FGD_INLINE const T *N(last_vector)(const N(view) * v, ptrdiff_t i)
+FGD_INLINE const T *N(last_vector)(const N(view) *v, ptrdiff_t i)
 {
     return i < v->n_copied ? v->copied + i * W : v->X + (i + 1) * v->n - W;
 }
 
 /* padded <- plain, and back: padded[j] for j < m, then the lanes that count */
-static void N(pad)(T *restrict padded, const T *restrict plain, const N(view) * v)
+static void N(pad)(T *restrict padded, const T *restrict plain, const N(view) *v)
 {
     memcpy(padded, plain, (size_t)v->m * sizeof(T));
     for (ptrdiff_t k = 0; k < W; k++) padded[v->m + k] = v->mask[k] != 0 ? plain[v->n - W + k] : 0;
 }
 
-static void N(unpad)(T *restrict plain, const T *restrict padded, const N(view) * v)
+static void N(unpad)(T *restrict plain, const T *restrict padded, const N(view) *v)
 {
     memcpy(plain, padded, (size_t)v->m * sizeof(T));
     for (ptrdiff_t k = 0; k < W; k++)
@@ -51,7 +51,7 @@ typedef T N(pointwise)(T y, T p, T e);
 
 /* The sum of the losses of n predictions, in double; not finite if a prediction is not. */
 FGD_INLINE double N(sum_losses)(const T *restrict y, const T *restrict p, const T *restrict weight, ptrdiff_t n, T e,
-                                N(pointwise) * value)
+                                N(pointwise) *value)
 {
     double sums[8] = {0};
     for (ptrdiff_t i = 0; i < n; i += 256) {
@@ -76,7 +76,7 @@ static ptrdiff_t N(first_not_finite)(const T *p, ptrdiff_t n)
 
 /* ----------------------------------------------------------------------------------------- one row, one update */
 
-FGD_INLINE T N(dot)(const T *w, const T *x, const T *x_last, const N(view) * v)
+FGD_INLINE T N(dot)(const T *w, const T *x, const T *x_last, const N(view) *v)
 {
     N(lanes) a = N(mul)(N(load)(w + v->m), N(load)(x_last));
     for (ptrdiff_t j = 0; j < v->m; j += W) a = N(add)(a, N(mul)(N(load)(w + j), N(load)(x + j)));
@@ -89,7 +89,7 @@ typedef struct {
     const T *x, *x_last;
 } N(update);
 
-FGD_INLINE void N(carry_out)(T *w, N(update) u, const N(view) * v)
+FGD_INLINE void N(carry_out)(T *w, N(update) u, const N(view) *v)
 {
     const N(lanes) last = N(mul)(N(load)(v->mask), N(load)(u.x_last));
     N(store)(w + v->m, N(add)(N(scale)(N(load)(w + v->m), u.shrink), N(scale)(last, u.step)));
@@ -97,8 +97,8 @@ FGD_INLINE void N(carry_out)(T *w, N(update) u, const N(view) * v)
         N(store)(w + j, N(add)(N(scale)(N(load)(w + j), u.shrink), N(scale)(N(load)(u.x + j), u.step)));
 }
 
-/* Stochastic gradient descent, one row an update: w <- max(0, 1 - lr alpha) w - lr l'(p) x  (Robbins & Monro, Ann. Math.
- * Statist. 22, 1951; with weight decay as Bottou, "Large-scale machine learning with SGD", COMPSTAT 2010).
+/* Stochastic gradient descent, one row an update: w <- max(0, 1 - lr alpha) w - lr l'(p) x  (Robbins & Monro, Ann.
+ * Math. Statist. 22, 1951; with weight decay as Bottou, "Large-scale machine learning with SGD", COMPSTAT 2010).
  *
  * Taken literally, each row waits for the one before: product, sum over lanes, exp, division, update, store, load. So
  * we look one row ahead. While row t's derivative is being worked out, one pass over the columns carries out the update
@@ -107,9 +107,9 @@ FGD_INLINE void N(carry_out)(T *w, N(update) u, const N(view) * v)
  * The weights are read and written once a row, and only three operations and the derivative stay in the chain. Rows
  * further ahead are prefetched column by column along the same pass (a burst of prefetches would stall).
  * Measured against the literal loop: 1.5 x at 20 and 50 features; 1.0 x in order and 1.6 x shuffled at 784. */
-FGD_INLINE fgd_status N(sgd_rows)(T *restrict w, T *intercept, double *loss_sum, ptrdiff_t *failed, const N(view) * v,
-                                  const fgd_rows *rows, const fgd_stretch *s, N(pointwise) * value,
-                                  N(pointwise) * derivative)
+FGD_INLINE fgd_status N(sgd_rows)(T *restrict w, T *intercept, double *loss_sum, ptrdiff_t *failed, const N(view) *v,
+                                  const fgd_rows *rows, const fgd_stretch *s, N(pointwise) *value,
+                                  N(pointwise) *derivative)
 {
     const T *Y = rows->y, *weights = rows->sample_weight;
     const T e = (T)s->loss_parameter, fit_intercept = s->fit_intercept ? 1 : 0;
@@ -148,7 +148,8 @@ FGD_INLINE fgd_status N(sgd_rows)(T *restrict w, T *intercept, double *loss_sum,
             N(lanes) wx = N(mul)(weight, x), xx = N(mul)(N(mul)(mask, N(load)(now.x_last)), x);
             for (ptrdiff_t j = 0; j < m; j += W) {
                 FGD_PREFETCH(far + j);
-                weight = N(add)(N(scale)(N(load)(w + j), previous.shrink), N(scale)(N(load)(previous.x + j), previous.step));
+                weight =
+                    N(add)(N(scale)(N(load)(w + j), previous.shrink), N(scale)(N(load)(previous.x + j), previous.step));
                 N(store)(w + j, weight);
                 x = N(load)(next + j);
                 wx = N(add)(wx, N(mul)(weight, x));
@@ -176,7 +177,7 @@ FGD_INLINE fgd_status N(sgd_rows)(T *restrict w, T *intercept, double *loss_sum,
 /* p[0..4) = the products of four rows with w. Prefetches the first two of four rows further ahead, add4 the others, so
  * that memory is as busy in the one as in the other. */
 FGD_INLINE void N(dot4)(T *p, const T *w, const T *const *rows, const T *const *last, const T *const *far_rows,
-                        const N(view) * v)
+                        const N(view) *v)
 {
     const ptrdiff_t m = v->m;
     const T *const x[4] = {rows[0], rows[1], rows[2], rows[3]};
@@ -193,7 +194,7 @@ FGD_INLINE void N(dot4)(T *p, const T *w, const T *const *rows, const T *const *
 
 /* gradient += scale[0] row[0] + ... + scale[3] row[3] */
 FGD_INLINE void N(add4)(T *gradient, const T *scales, const T *const *rows, const T *const *last,
-                        const T *const *far_rows, const N(view) * v)
+                        const T *const *far_rows, const N(view) *v)
 {
     const ptrdiff_t m = v->m;
     const T *const x[4] = {rows[0], rows[1], rows[2], rows[3]};
@@ -213,9 +214,9 @@ FGD_INLINE void N(add4)(T *gradient, const T *scales, const T *const *rows, cons
 /* Adds to `gradient` (padded) and *gradient_b the sum over the rows at positions [start, stop) of
  * sample_weight l'(y, x.w + b) x, and to *loss the sum of their losses. Rows are taken in groups that stay in the
  * first-level cache between the product with w and the addition to the gradient. */
-FGD_INLINE void N(add_gradient)(T *restrict gradient, T *gradient_b, double *loss, fgd_cursor *cursor, const T *restrict w, T b,
-                                const N(view) * v, ptrdiff_t start, ptrdiff_t stop, T e, N(pointwise) * value,
-                                N(pointwise) * derivative)
+FGD_INLINE void N(add_gradient)(T *restrict gradient, T *gradient_b, double *loss, fgd_cursor *cursor,
+                                const T *restrict w, T b, const N(view) *v, ptrdiff_t start, ptrdiff_t stop, T e,
+                                N(pointwise) *value, N(pointwise) *derivative)
 {
     const T *Y = cursor->rows->y, *weights = cursor->rows->sample_weight;
     ptrdiff_t group = FGD_GROUP_BYTES / ((ptrdiff_t)sizeof(T) * v->n) / 4 * 4;
@@ -253,29 +254,30 @@ FGD_INLINE void N(add_gradient)(T *restrict gradient, T *gradient_b, double *los
 /* ------------------------------------------------------------------ one set of kernels a loss, from its row */
 
 typedef struct {
-    fgd_status (*sgd_rows)(T *w, T *intercept, double *loss_sum, ptrdiff_t *failed, const N(view) * v, const fgd_rows *rows,
-                           const fgd_stretch *s);
-    void (*add_gradient)(T *gradient, T *gradient_b, double *loss, fgd_cursor *cursor, const T *w, T b, const N(view) * v,
-                         ptrdiff_t start, ptrdiff_t stop, T e);
+    fgd_status (*sgd_rows)(T *w, T *intercept, double *loss_sum, ptrdiff_t *failed, const N(view) *v,
+                           const fgd_rows *rows, const fgd_stretch *s);
+    void (*add_gradient)(T *gradient, T *gradient_b, double *loss, fgd_cursor *cursor, const T *w, T b,
+                         const N(view) *v, ptrdiff_t start, ptrdiff_t stop, T e);
     void (*evaluate)(T *value, T *derivative, const T *y, const T *p, ptrdiff_t n, T e);
 } N(loss_kernels);
 
-#define LOSS(name, task, parameter)                                                                                   \
-    static fgd_status N(sgd_rows_##name)(T * w, T * intercept, double *loss_sum, ptrdiff_t *failed, const N(view) * v, \
+#define LOSS(name, task, parameter)                                                                                    \
+    static fgd_status N(sgd_rows_##name)(T * w, T * intercept, double *loss_sum, ptrdiff_t *failed, const N(view) *v,  \
                                          const fgd_rows *rows, const fgd_stretch *s)                                   \
-    {                                                                                                                 \
+    {                                                                                                                  \
         return N(sgd_rows)(w, intercept, loss_sum, failed, v, rows, s, N(name##_value), N(name##_derivative));         \
-    }                                                                                                                 \
-    static void N(add_gradient_##name)(T * gradient, T * gradient_b, double *loss, fgd_cursor *cursor, const T *w, T b, \
-                                       const N(view) * v, ptrdiff_t start, ptrdiff_t stop, T e)                        \
-    {                                                                                                                 \
-        N(add_gradient)(gradient, gradient_b, loss, cursor, w, b, v, start, stop, e, N(name##_value), N(name##_derivative)); \
-    }                                                                                                                 \
-    static void N(evaluate_##name)(T *restrict value, T *restrict derivative, const T *restrict y, const T *restrict p, \
-                                   ptrdiff_t n, T e)                                                                   \
-    {                                                                                                                 \
-        for (ptrdiff_t i = 0; i < n; i++) value[i] = N(name##_value)(y[i], p[i], e);                                    \
-        for (ptrdiff_t i = 0; i < n; i++) derivative[i] = N(name##_derivative)(y[i], p[i], e);                          \
+    }                                                                                                                  \
+    static void N(add_gradient_##name)(T * gradient, T * gradient_b, double *loss, fgd_cursor *cursor, const T *w,     \
+                                       T b, const N(view) *v, ptrdiff_t start, ptrdiff_t stop, T e)                    \
+    {                                                                                                                  \
+        N(add_gradient)(gradient, gradient_b, loss, cursor, w, b, v, start, stop, e, N(name##_value),                  \
+                        N(name##_derivative));                                                                         \
+    }                                                                                                                  \
+    static void N(evaluate_##name)(T *restrict value, T *restrict derivative, const T *restrict y,                     \
+                                   const T *restrict p, ptrdiff_t n, T e)                                              \
+    {                                                                                                                  \
+        for (ptrdiff_t i = 0; i < n; i++) value[i] = N(name##_value)(y[i], p[i], e);                                   \
+        for (ptrdiff_t i = 0; i < n; i++) derivative[i] = N(name##_derivative)(y[i], p[i], e);                         \
     }
 FGD_LOSS_RULES(LOSS)
 #undef LOSS
@@ -286,7 +288,8 @@ static const N(loss_kernels) N(losses)[] = {
 #undef LOSS
 };
 
-static void N(evaluate)(void *value, void *derivative, const void *y, const void *p, int loss, double parameter, ptrdiff_t n)
+static void N(evaluate)(void *value, void *derivative, const void *y, const void *p, int loss, double parameter,
+                        ptrdiff_t n)
 {
     N(losses)[loss].evaluate(value, derivative, y, p, n, (T)parameter);
 }

@@ -6,10 +6,10 @@
 #define FASTGD_LOSS_RULES_H
 
 /* LOSS(name, task, parameter) */
-#define FGD_LOSS_RULES(LOSS)                                                                                          \
-    LOSS(hinge, "classification", "")                                                                                 \
-    LOSS(log_loss, "classification", "")                                                                              \
-    LOSS(squared_error, "both", "")                                                                                   \
+#define FGD_LOSS_RULES(LOSS)                                                                                           \
+    LOSS(hinge, "classification", "")                                                                                  \
+    LOSS(log_loss, "classification", "")                                                                               \
+    LOSS(squared_error, "both", "")                                                                                    \
     LOSS(huber, "both", "epsilon")
 
 #endif

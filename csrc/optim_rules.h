@@ -12,15 +12,15 @@
 #ifndef FASTGD_OPTIM_RULES_H
 #define FASTGD_OPTIM_RULES_H
 
-#define FGD_OPTIM_RULES(RULE, STATES1, STATES2, S, HYPERS, H)                                                         \
-    RULE(sgd, STATES1(S(momentum_buffer, momentum)),                                                                  \
-         HYPERS(H(lr, 1e-3, FGD_NONNEGATIVE) H(momentum, 0, FGD_NONNEGATIVE) H(dampening, 0, FGD_REAL)                \
-                    H(weight_decay, 0, FGD_NONNEGATIVE) H(nesterov, 0, FGD_FLAG) H(maximize, 0, FGD_FLAG)))           \
-    RULE(adam, STATES2(S(exp_avg, always), S(exp_avg_sq, always)),                                                    \
-         HYPERS(H(lr, 1e-3, FGD_NONNEGATIVE) H(beta1, 0.9, FGD_UNIT) H(beta2, 0.999, FGD_UNIT)                        \
-                    H(eps, 1e-8, FGD_NONNEGATIVE) H(weight_decay, 0, FGD_NONNEGATIVE) H(maximize, 0, FGD_FLAG)))      \
-    RULE(adamw, STATES2(S(exp_avg, always), S(exp_avg_sq, always)),                                                   \
-         HYPERS(H(lr, 1e-3, FGD_NONNEGATIVE) H(beta1, 0.9, FGD_UNIT) H(beta2, 0.999, FGD_UNIT)                        \
+#define FGD_OPTIM_RULES(RULE, STATES1, STATES2, S, HYPERS, H)                                                          \
+    RULE(sgd, STATES1(S(momentum_buffer, momentum)),                                                                   \
+         HYPERS(H(lr, 1e-3, FGD_NONNEGATIVE) H(momentum, 0, FGD_NONNEGATIVE) H(dampening, 0, FGD_REAL)                 \
+                    H(weight_decay, 0, FGD_NONNEGATIVE) H(nesterov, 0, FGD_FLAG) H(maximize, 0, FGD_FLAG)))            \
+    RULE(adam, STATES2(S(exp_avg, always), S(exp_avg_sq, always)),                                                     \
+         HYPERS(H(lr, 1e-3, FGD_NONNEGATIVE) H(beta1, 0.9, FGD_UNIT) H(beta2, 0.999, FGD_UNIT)                         \
+                    H(eps, 1e-8, FGD_NONNEGATIVE) H(weight_decay, 0, FGD_NONNEGATIVE) H(maximize, 0, FGD_FLAG)))       \
+    RULE(adamw, STATES2(S(exp_avg, always), S(exp_avg_sq, always)),                                                    \
+         HYPERS(H(lr, 1e-3, FGD_NONNEGATIVE) H(beta1, 0.9, FGD_UNIT) H(beta2, 0.999, FGD_UNIT)                         \
                     H(eps, 1e-8, FGD_NONNEGATIVE) H(weight_decay, 1e-2, FGD_NONNEGATIVE) H(maximize, 0, FGD_FLAG)))
 
 #endif
@@ -49,7 +49,7 @@ static inline N(sgd_coef) N(sgd_prepare)(const sgd_hypers *h, int64_t t)
     return c;
 }
 
-static inline void N(sgd_point)(T *p, T grad, T *momentum_buffer, const N(sgd_coef) * c)
+static inline void N(sgd_point)(T *p, T grad, T *momentum_buffer, const N(sgd_coef) *c)
 {
     const T g = c->sign * grad + c->weight_decay * *p;
     *momentum_buffer = c->keep * *momentum_buffer + c->add * g;
@@ -78,7 +78,7 @@ static inline N(adam_coef) N(adam_prepare)(const adam_hypers *h, int64_t t)
     return c;
 }
 
-static inline void N(adam_point)(T *p, T grad, T *exp_avg, T *exp_avg_sq, const N(adam_coef) * c)
+static inline void N(adam_point)(T *p, T grad, T *exp_avg, T *exp_avg_sq, const N(adam_coef) *c)
 {
     const T decayed = c->decay * *p;
     const T g = c->sign * grad + c->l2 * decayed;
@@ -97,7 +97,7 @@ static inline N(adamw_coef) N(adamw_prepare)(const adamw_hypers *h, int64_t t)
     return c;
 }
 
-static inline void N(adamw_point)(T *p, T grad, T *exp_avg, T *exp_avg_sq, const N(adamw_coef) * c)
+static inline void N(adamw_point)(T *p, T grad, T *exp_avg, T *exp_avg_sq, const N(adamw_coef) *c)
 {
     N(adam_point)(p, grad, exp_avg, exp_avg_sq, c);
 }

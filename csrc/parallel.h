@@ -25,7 +25,8 @@ typedef atomic_llong fgd_atomic;
 #define FGD_GET(x) atomic_load_explicit(&(x), memory_order_acquire)
 #define FGD_SET(x, value) atomic_store_explicit(&(x), (value), memory_order_release)
 #define FGD_ADD(x, value) atomic_fetch_add_explicit(&(x), (value), memory_order_acq_rel) /* gives the old value */
-#define FGD_SWAP(x, old, new_) atomic_compare_exchange_weak_explicit(&(x), &(old), (new_), memory_order_acq_rel, memory_order_relaxed)
+#define FGD_SWAP(x, old, new_)                                                                                         \
+    atomic_compare_exchange_weak_explicit(&(x), &(old), (new_), memory_order_acq_rel, memory_order_relaxed)
 #define FGD_YIELD sched_yield()
 #else
 #define FGD_TEAMS 0

@@ -8,7 +8,8 @@
 #include "linear.inl.h"
 #include "train.inl.h"
 
-static const fgd_typed_kernels N(kernels) = {N(prepare), N(step), N(train), N(scratch_size), N(evaluate), N(all_finite), N(sum_all)};
+static const fgd_typed_kernels N(kernels) = {N(prepare),  N(step),       N(train),  N(scratch_size),
+                                             N(evaluate), N(all_finite), N(sum_all)};
 
 #undef W
 #undef T

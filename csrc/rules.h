@@ -15,9 +15,9 @@ enum {
 };
 
 /* its hyper-parameters by name, in the order of the row: struct sgd_hypers { double lr, momentum, ...; } */
-#define RULE(name, states, hypers)                                                                                    \
-    typedef struct {                                                                                                  \
-        hypers                                                                                                        \
+#define RULE(name, states, hypers)                                                                                     \
+    typedef struct {                                                                                                   \
+        hypers                                                                                                         \
     } name##_hypers;
 #define HYPERS(...) __VA_ARGS__
 #define H(name, value, domain) double name;

@@ -6,7 +6,7 @@
 
 typedef struct {
     const fgd_rows *rows;
-    ptrdiff_t short_slot; /* where in the order the last, shorter block stands; n_blocks if none is shorter */
+    ptrdiff_t short_slot;      /* where in the order the last, shorter block stands; n_blocks if none is shorter */
     ptrdiff_t slot, row, last; /* the block under the cursor, the next row, and the end of the block's rows */
 } fgd_cursor;
 
@@ -42,7 +42,9 @@ static inline void fgd_seek(fgd_cursor *c, ptrdiff_t position)
 static inline ptrdiff_t fgd_rows_ahead(ptrdiff_t row_bytes)
 {
     const ptrdiff_t fitting = FGD_AHEAD_BYTES / row_bytes;
-    return fitting < FGD_AHEAD_ROWS_MIN ? FGD_AHEAD_ROWS_MIN : fitting > FGD_AHEAD_ROWS_MAX ? FGD_AHEAD_ROWS_MAX : fitting;
+    return fitting < FGD_AHEAD_ROWS_MIN   ? FGD_AHEAD_ROWS_MIN
+           : fitting > FGD_AHEAD_ROWS_MAX ? FGD_AHEAD_ROWS_MAX
+                                          : fitting;
 }
 
 /* the row under the cursor, which then moves on; past the end it stays on the last row */

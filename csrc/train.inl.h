@@ -51,7 +51,8 @@ static int N(is_plain_sgd)(const fgd_stretch *s)
 }
 
 /* params -= lr * gradient, with scikit-learn's form of the L2 penalty; n weights, then the intercept */
-static void N(plain_update)(T *restrict params, const T *restrict gradient, double lr, const fgd_stretch *s, ptrdiff_t n)
+static void N(plain_update)(T *restrict params, const T *restrict gradient, double lr, const fgd_stretch *s,
+                            ptrdiff_t n)
 {
     const T rate = (T)lr, decay = (T)(1 - lr * s->alpha), shrink = decay > 0 ? decay : 0;
     for (ptrdiff_t j = 0; j < n; j++) params[j] = shrink * params[j] - rate * gradient[j];
@@ -59,8 +60,8 @@ static void N(plain_update)(T *restrict params, const T *restrict gradient, doub
 }
 
 /* any other rule, on gradient + alpha * weights */
-static void N(rule_update)(T *params, T *restrict gradient, void *const *state, double lr, int64_t t, const fgd_stretch *s,
-                           ptrdiff_t n)
+static void N(rule_update)(T *params, T *restrict gradient, void *const *state, double lr, int64_t t,
+                           const fgd_stretch *s, ptrdiff_t n)
 {
     const T alpha = (T)s->alpha;
     for (ptrdiff_t j = 0; j < n; j++) gradient[j] += alpha * params[j];
@@ -74,7 +75,8 @@ static void N(rule_update)(T *params, T *restrict gradient, void *const *state, 
 
 /* What the threads of one call share. Chunks are numbered through all batches: batch k has those from k n_chunks on.
  * A thread takes the next chunks of the batch that is open, and who adds the last one finishes the batch and opens the
- * next. Nobody waits for a thread that holds no chunk, so one that the system has set aside does not stop the others. */
+ * next. Nobody waits for a thread that holds no chunk, so one that the system has set aside does not stop the others.
+ */
 typedef struct {
     T *params;
     void *const *state;
@@ -92,20 +94,20 @@ typedef struct {
     fgd_atomic left;  /* threads that are done */
 } N(job);
 
-static ptrdiff_t N(batch_start)(const N(job) * job, ptrdiff_t batch)
+static ptrdiff_t N(batch_start)(const N(job) *job, ptrdiff_t batch)
 {
     const ptrdiff_t start = job->stretch->start + batch * job->stretch->batch_size;
     return start < job->stretch->stop ? start : job->stretch->stop;
 }
 
-static ptrdiff_t N(chunks_of)(const N(job) * job, ptrdiff_t batch)
+static ptrdiff_t N(chunks_of)(const N(job) *job, ptrdiff_t batch)
 {
     const ptrdiff_t rows = N(batch_start)(job, batch + 1) - N(batch_start)(job, batch);
     return (rows + job->scratch.chunk_rows - 1) / job->scratch.chunk_rows;
 }
 
 /* Sums the chunks of one batch in order, checks, and carries out the update. */
-static void N(finish_batch)(N(job) * job, ptrdiff_t batch)
+static void N(finish_batch)(N(job) *job, ptrdiff_t batch)
 {
     const fgd_stretch *s = job->stretch;
     const N(scratch) *m = &job->scratch;
@@ -136,24 +138,24 @@ static void N(finish_batch)(N(job) * job, ptrdiff_t batch)
 }
 
 /* Adds up the gradient of chunk c of a batch. */
-static void N(do_chunk)(N(job) * job, fgd_cursor *cursor, ptrdiff_t batch, ptrdiff_t c)
+static void N(do_chunk)(N(job) *job, fgd_cursor *cursor, ptrdiff_t batch, ptrdiff_t c)
 {
     const N(scratch) *m = &job->scratch;
     const ptrdiff_t stop = N(batch_start)(job, batch + 1), a = N(batch_start)(job, batch) + c * m->chunk_rows;
     T *chunk = m->chunks + c * m->chunk_size;
     memset(chunk, 0, (size_t)m->chunk_size * sizeof(T));
     m->chunk_losses[c] = 0;
-    N(losses)[job->stretch->loss].add_gradient(chunk, chunk + m->chunk_size - W, m->chunk_losses + c, cursor, m->w,
-                                               job->params[job->view.n], &job->view, a,
-                                               stop - a < m->chunk_rows ? stop : a + m->chunk_rows,
-                                               (T)job->stretch->loss_parameter);
+    N(losses)[job->stretch->loss].add_gradient(
+        chunk, chunk + m->chunk_size - W, m->chunk_losses + c, cursor, m->w, job->params[job->view.n], &job->view, a,
+        stop - a < m->chunk_rows ? stop : a + m->chunk_rows, (T)job->stretch->loss_parameter);
 }
 
 /* What each thread of a team does. */
-static void N(work)(N(job) * job, int n_threads)
+static void N(work)(N(job) *job, int n_threads)
 {
     fgd_cursor cursor = fgd_cursor_at_start(job->rows);
-    const ptrdiff_t n_chunks = job->scratch.n_chunks, portion = n_chunks > 4 * n_threads ? n_chunks / (4 * n_threads) : 1;
+    const ptrdiff_t n_chunks = job->scratch.n_chunks,
+                    portion = n_chunks > 4 * n_threads ? n_chunks / (4 * n_threads) : 1;
     int spins = 0;
     for (;;) {
         const ptrdiff_t batch = (ptrdiff_t)FGD_GET(job->open);
@@ -181,7 +183,8 @@ static void N(work)(N(job) * job, int n_threads)
 static fgd_status N(train)(void *params, void *const *state, double *loss_sum, ptrdiff_t *failed, void *scratch,
                            const fgd_rows *rows, const fgd_stretch *s, int threads)
 {
-    N(job) job = {params, state, N(lay_out)(scratch, rows->n_features, s->batch_size), {0}, rows, s, 0, 0, FGD_OK, 0, 0, 0, 0, 0};
+    N(job) job = {
+        params, state, N(lay_out)(scratch, rows->n_features, s->batch_size), {0}, rows, s, 0, 0, FGD_OK, 0, 0, 0, 0, 0};
     job.view = N(make_view)(rows, job.scratch.copied);
     job.n_batches = (s->stop - s->start + s->batch_size - 1) / s->batch_size;
     N(pad)(job.scratch.w, job.params, &job.view);
