@@ -17,6 +17,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from . import _core
+
 __all__ = [
     "DataError",
     "Prepared",
@@ -67,7 +69,7 @@ def require(module: str) -> Any:
         return importlib.import_module(module)
     except ImportError as error:
         raise DataError(
-            f'this needs {module.partition(".")[0]}, which cannot be imported ({error}); '
+            f"this needs {module.partition('.')[0]}, which cannot be imported ({error}); "
             f'install it with: pip install "fastgd[train]"'
         ) from error
 
@@ -259,10 +261,12 @@ def _from_frame(path: Path, frame: Any, target: str | None) -> Table:
         )
     y = frame[target]
     rest = frame.drop(columns=target)
+    if not len(frame):
+        raise DataError(f"{path.name} has no rows")
     # A column without any value would take every row with it.
-    empty = [bool(column.isna().all()) for _, column in rest.items()] if len(rest) else []
+    empty = [bool(column.isna().all()) for _, column in rest.items()]
     numeric = [bool(is_numeric(dtype)) and dtype.kind != "c" for dtype in rest.dtypes]
-    kept = [good and not bare for good, bare in zip(numeric, empty, strict=False)]
+    kept = [good and not bare for good, bare in zip(numeric, empty, strict=True)]
     X = rest.loc[:, kept].to_numpy(dtype=np.float64, na_value=np.nan)
     present = ~y.isna().to_numpy()
     if is_numeric(y.dtype):
@@ -274,7 +278,7 @@ def _from_frame(path: Path, frame: Any, target: str | None) -> Table:
     def chosen(mask: list[bool]) -> tuple[str, ...]:
         return tuple(name for name, good in zip(names, mask, strict=True) if good)
 
-    text = [not good and not bare for good, bare in zip(numeric, empty, strict=False)]
+    text = [not good and not bare for good, bare in zip(numeric, empty, strict=True)]
     return _complete_rows(
         Table(path.name, X, values, chosen(kept), target, 0, chosen(text), chosen(empty)), present
     )
@@ -313,7 +317,9 @@ def _read_npz(path: Path, target: str | None) -> Table:
 def _read_svmlight(path: Path, target: str | None) -> Table:
     """Read sparse rows of `target index:value ...` and make them dense."""
     if target is not None:
-        raise DataError(f"--target is {target!r}; {path.suffix} files name no columns: leave it out")
+        raise DataError(
+            f"--target is {target!r}; {path.suffix} files name no columns: leave it out"
+        )
     load = require("sklearn.datasets").load_svmlight_file
     try:
         X, y = load(str(path))
@@ -389,9 +395,9 @@ def _listed(names: list[str], most: int = 12) -> str:
 def find_task(y: NDArray[Any], loss: str | None = None) -> Task:
     """Tell from the target, and the loss if one was chosen, what is to be learnt.
 
-    Strings are classes. Numbers are classes under a loss that knows only classes (log_loss, hinge)
-    and quantities under one that was made for those (squared_error, huber). Without a loss they
-    are classes if only 2 differ, or if they are whole and at most 20 differ.
+    Strings are classes. Numbers are classes under a loss for classes only (log_loss, hinge) and
+    quantities under one that fits both (squared_error, huber). Without a loss they are classes if
+    only 2 differ, or if they are whole and at most 20, and half as many as rows, differ.
 
     Parameters
     ----------
@@ -411,9 +417,9 @@ def find_task(y: NDArray[Any], loss: str | None = None) -> Task:
 
     Examples
     --------
-    >>> find_task(np.array([0, 1, 2, 1]))
+    >>> find_task(np.array([0, 1, 2, 1, 0, 2]))
     'classification'
-    >>> find_task(np.array([0, 1, 2, 1]), loss="squared_error")
+    >>> find_task(np.array([0, 1, 2, 1, 0, 2]), loss="squared_error")
     'regression'
     >>> find_task(np.array([0.5, 1.25, -3.0]))
     'regression'
@@ -422,22 +428,18 @@ def find_task(y: NDArray[Any], loss: str | None = None) -> Task:
     if len(distinct) < 2:
         raise DataError(f"the target is {distinct[0]} in every row: there is nothing to learn")
     text = y.dtype.kind in "OU"
-    if not text and loss in REGRESSION_LOSSES:
+    if not text and loss is not None and _core.LOSSES[loss]["task"] != "classification":
         return "regression"
     whole = y.dtype.kind in "biu" or (y.dtype.kind == "f" and bool((y == np.floor(y)).all()))
     few = len(distinct) == 2 or (whole and len(distinct) <= min(MAX_CLASSES, len(y) // 2))
     if not (text or few or loss is not None):
         return "regression"
-    if len(distinct) > max(2, len(y) // 2):
+    if len(distinct) > max(2, len(y) // 2) or not (text or whole or few):
         raise DataError(
-            f"the target has {len(distinct):,} distinct values in {len(y):,} rows, too many for "
-            f"classes{'' if text else f'; --loss {loss} needs classes'}"
+            f"the target has {len(distinct):,} distinct values in {len(y):,} rows: these "
+            f"are no classes{'' if text else f', which --loss {loss} needs'}"
         )
     return "classification"
-
-
-# The losses that compare numbers: chosen for a numeric target they ask for regression.
-REGRESSION_LOSSES = ("squared_error", "huber")
 
 
 def prepare(table: Table, task: Task, *, test_size: float = 0.25, seed: int = 0) -> Prepared:
@@ -472,7 +474,7 @@ def prepare(table: Table, task: Task, *, test_size: float = 0.25, seed: int = 0)
     --------
     >>> data = prepare(digits(), "classification")
     >>> data.X_train.shape, data.X_test.shape, len(data.classes)
-    ((1347, 61), (450, 61), 10)
+    ((1347, 60), (450, 60), 10)
     """
     y, classes = table.y, np.array([])
     if task == "classification":
@@ -504,7 +506,9 @@ def prepare(table: Table, task: Task, *, test_size: float = 0.25, seed: int = 0)
     with np.errstate(over="ignore", invalid="ignore"):
         mean, scale = float(y_train.mean()), float(y_train.std())
     if not 0 < scale < np.inf:
-        raise DataError(f"the target {table.target!r} is constant or too large in the training part")
+        raise DataError(
+            f"the target {table.target!r} is constant or too large in the training part"
+        )
     y_train = ((y_train - mean) / scale).astype(np.float32)
     return Prepared(
         task, X_train, X_test, y_train, y_test, features, constant, classes, mean, scale

@@ -82,7 +82,7 @@ def loss_curve(
     _draw(ax, values, log)
     _label(ax, title, note, ylabel)
     if path is not None:
-        ax.figure.savefig(path, dpi=DPI)
+        ax.figure.figure.savefig(path, dpi=DPI)  # the figure that a subfigure is part of
     return ax
 
 
@@ -91,25 +91,29 @@ def _new_axes() -> Axes:
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
+        from matplotlib.layout_engine import ConstrainedLayoutEngine
     except ImportError as error:
         raise ImportError(
             f"drawing needs matplotlib, which cannot be imported ({error}); "
             f'install it with: pip install "fastgd[train]"'
         ) from error
-    figure = Figure(figsize=SIZE, facecolor="white", layout="constrained")
+    layout = ConstrainedLayoutEngine(w_pad=0.2, h_pad=0.2)  # inches
+    figure = Figure(figsize=SIZE, facecolor="white", layout=layout)
     FigureCanvasAgg(figure)
-    figure.get_layout_engine().set(w_pad=0.2, h_pad=0.2)  # type: ignore[union-attr]
     axes: Axes = figure.add_subplot()
     return axes
 
 
 def _draw(ax: Axes, values: np.ndarray[Any, np.dtype[np.float64]], log: bool) -> None:
     """Draw the line, its end points and their values."""
-    from matplotlib.ticker import MaxNLocator
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
 
     epochs = np.arange(1, len(values) + 1)
     if log:
         ax.set_yscale("log")
+        ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        ax.yaxis.set_minor_locator(NullLocator())
+        ax.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     few = len(values) <= 40
     ax.plot(
         epochs,
@@ -123,10 +127,19 @@ def _draw(ax: Axes, values: np.ndarray[Any, np.dtype[np.float64]], log: bool) ->
         zorder=3,
     )
     ax.margins(x=0.02, y=0.12)
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=10, min_n_ticks=1))
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10], min_n_ticks=1))
     for index in sorted({0, len(values) - 1}):
-        ax.plot(epochs[index], values[index], "o", color=LINE, markersize=7.5, zorder=4,
-                markeredgecolor="white", markeredgewidth=1.5, clip_on=False)
+        ax.plot(
+            epochs[index],
+            values[index],
+            "o",
+            color=LINE,
+            markersize=7.5,
+            markeredgecolor="white",
+            markeredgewidth=1.5,
+            clip_on=False,
+            zorder=4,
+        )
         last = index == len(values) - 1 and index > 0
         ax.annotate(
             f"{values[index]:.4g}",
@@ -138,6 +151,7 @@ def _draw(ax: Axes, values: np.ndarray[Any, np.dtype[np.float64]], log: bool) ->
             color=INK,
             fontsize=10.5,
             fontweight="bold",
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.0},  # clear of the grid
             zorder=5,
         )
 
@@ -146,11 +160,19 @@ def _label(ax: Axes, title: str, note: str, ylabel: str) -> None:
     """Write the words and tidy the frame."""
     ax.set_xlabel("epoch", color=QUIET, fontsize=11)
     ax.set_ylabel(ylabel, color=QUIET, fontsize=11)
-    ax.set_title(title, loc="left", color=INK, fontsize=14, fontweight="bold",
-                 pad=28 if note else 12)
+    ax.set_title(
+        title, loc="left", color=INK, fontsize=14, fontweight="bold", pad=28 if note else 12
+    )
     if note:
-        ax.annotate(note, (0, 1), xycoords="axes fraction", xytext=(0, 10),
-                    textcoords="offset points", color=QUIET, fontsize=10.5)
+        ax.annotate(
+            note,
+            (0, 1),
+            xycoords="axes fraction",
+            xytext=(0, 10),
+            textcoords="offset points",
+            color=QUIET,
+            fontsize=10.5,
+        )
     ax.grid(True, which="major", axis="y", color=GRID, linewidth=0.9)
     ax.set_axisbelow(True)
     ax.tick_params(which="both", colors=QUIET, labelsize=10, length=0)
