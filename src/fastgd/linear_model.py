@@ -4,8 +4,11 @@ Change the import, keep the code; then ask for mini-batches (``batch_size``), an
 (``optimizer``) or block-wise shuffling (``shuffle="block"``). Needs the extra ``[sklearn]``.
 """
 
+import re
 import warnings
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from numbers import Integral, Real
 from threading import Event
@@ -67,6 +70,7 @@ class _Problem:
     order: NDArray[np.int64]
     seed: int
     t: int  # updates done
+    at_zero: float  # mean loss of predicting zero; the largest of all data so far
     curve: list[float] = field(default_factory=list)
     best: float = np.inf
     no_improvement: int = 0
@@ -111,12 +115,13 @@ class _Run:
             problem.t += n_updates
         if not _core.all_finite(problem.params):
             raise self._diverged(problem, problem.t)
-        weights = problem.params[:-1].astype(np.float64)
-        problem.curve.append(loss_sum / n_rows + 0.5 * self.alpha * float(weights @ weights))
+        objective = loss_sum / n_rows
+        if self.alpha:  # not 0 times the square of large weights, which may be infinite
+            weights = problem.params[:-1].astype(np.float64)
+            objective += 0.5 * self.alpha * float(weights @ weights)
+        problem.curve.append(objective)
 
-    def _stretch(
-        self, problem: _Problem, memory: Array, lr: Array, start: int, stop: int
-    ) -> float:
+    def _stretch(self, problem: _Problem, memory: Array, lr: Array, start: int, stop: int) -> float:
         """Train on the rows at positions [start, stop) of the epoch's order."""
         try:
             return _core.train_linear(
@@ -145,9 +150,15 @@ class _Run:
             step = problem.t + (error.position - start) // self.batch_size + 1
             raise self._diverged(problem, step, error.position) from None
 
-    def _diverged(
-        self, problem: _Problem, step: int, position: int = -1
-    ) -> _core.DivergenceError:
+    def loss_at_zero(self, problem: _Problem, step: int) -> float:
+        """Mean loss of predicting zero, over every `step`-th row."""
+        y = np.ascontiguousarray(problem.y[::step])
+        losses, _ = _core.evaluate_loss(self.loss, y, np.zeros_like(y), self.loss_parameter)
+        if problem.sample_weight is not None:
+            losses = losses * problem.sample_weight[::step]
+        return float(losses.mean(dtype=np.float64))
+
+    def _diverged(self, problem: _Problem, step: int, position: int = -1) -> _core.DivergenceError:
         lr = float(self.schedule(np.array([step]))[0])
         error = _core.DivergenceError(
             f"{problem.label} diverged at step {step} (epoch {len(problem.curve) + 1}): a "
@@ -165,10 +176,44 @@ def _labels(y: Array) -> Array:
         check_classification_targets(y)
     elif y.dtype.kind in "iu" and y.size:
         low, high = int(y.min()), int(y.max())
-        if high - low < 1024:  # counting is several times faster than np.unique
-            found: Array = np.flatnonzero(np.bincount(y - low)) + low
+        # counting is several times faster than np.unique
+        if high - low < 1024 and high <= np.iinfo(np.int64).max:
+            found: Array = np.flatnonzero(np.bincount(y.astype(np.int64) - low)) + low
             return found.astype(y.dtype)
     return np.unique(y)
+
+
+@contextmanager
+def _naming(name: str) -> Iterator[None]:
+    """Put the argument's name before an error of NumPy or scikit-learn that does not name it."""
+    try:
+        with np.errstate(over="ignore"):  # what overflows shows as not finite
+            yield
+    except (TypeError, ValueError) as error:
+        if re.search(r"\b(X|y|sample_weight)\b", str(error)):
+            raise
+        if "inconsistent numbers of samples" in str(error):
+            name = "X and y"
+        elif str(error).startswith("Input contains"):  # said of an object array of targets
+            name = "y"
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"{name}: {error}") from None
+
+
+def _finite(given: ArrayLike, dtype: Any, name: str) -> Array:
+    """C-contiguous array of `dtype`, all of it finite."""
+    with _naming(name):
+        array: Array = np.ascontiguousarray(given, dtype=dtype)
+    if not _core.all_finite(array):
+        raise ValueError(f"{name} must hold numbers that are finite as {array.dtype}")
+    return array
+
+
+def _row_weights(X: Array, given: ArrayLike | None) -> Array:
+    """Sample weights, finite and not negative, of the dtype of X; ones for None."""
+    with _naming("sample_weight"):
+        weights = _check_sample_weight(given, X, dtype=X.dtype, ensure_non_negative=True)
+    return _finite(weights, X.dtype, "sample_weight")
 
 
 def _optimizer(given: Any) -> tuple[str, list[float]]:
@@ -176,7 +221,12 @@ def _optimizer(given: Any) -> tuple[str, list[float]]:
     if isinstance(given, str):
         return given, hyper_values(given, {})
     rule, settings = given if len(given) == 2 else (None, None)
-    if rule not in _core.RULES or not isinstance(settings, dict) or "lr" in settings:
+    if (
+        not isinstance(rule, str)
+        or rule not in _core.RULES
+        or not isinstance(settings, dict)
+        or "lr" in settings
+    ):
         raise ValueError(
             f"optimizer must be one of {', '.join(_core.RULES)}, or a pair of one and a dict of "
             f"its hyper-parameters other than lr (see eta0); got {given!r}"
@@ -248,15 +298,16 @@ class _SGD(BaseEstimator):  # type: ignore[misc]
 
     def _validated(self, X: ArrayLike, y: ArrayLike, **options: Any) -> tuple[Array, Array]:
         """Check X and y; whether X is finite shows in training, without reading it once more."""
-        X, y = validate_data(
-            self,
-            X,
-            y,
-            dtype=[np.float64, np.float32],
-            order="C",
-            ensure_all_finite=False,
-            **options,
-        )
+        with _naming("X"):
+            X, y = validate_data(
+                self,
+                X,
+                y,
+                dtype=[np.float64, np.float32],
+                order="C",
+                ensure_all_finite=False,
+                **options,
+            )
         if y.dtype.kind in "fc":
             assert_all_finite(y, input_name="y", estimator_name=type(self).__name__)
         return X, y
@@ -272,13 +323,11 @@ class _SGD(BaseEstimator):  # type: ignore[misc]
         ):
             if given is None:
                 continue
-            given = np.asarray(given)
-            if given.size != part.size:
+            given = _finite(given, X.dtype, name)
+            if given.shape != part.shape and (n_problems > 1 or given.size != part.size):
                 raise ValueError(
                     f"{name} must be of shape {part.shape}, as the data has it; got {given.shape}"
                 )
-            if not np.isfinite(given).all():
-                raise ValueError(f"{name} must hold finite numbers")
             part[...] = given.reshape(part.shape)
         return params
 
@@ -289,10 +338,9 @@ class _SGD(BaseEstimator):  # type: ignore[misc]
         weights: list[Array | None],
         labels: list[str],
         params: Array,
-        states: list[tuple[Array | None, ...]] | None,
+        go_on: bool,
         max_iter: int,
         tol: float | None,
-        t: int,
     ) -> "_Result":
         """Train every problem until it converges; epochs outside, problems inside."""
         run = self._run(X, len(targets))
@@ -304,16 +352,17 @@ class _SGD(BaseEstimator):  # type: ignore[misc]
                 y=y,
                 sample_weight=weight,
                 params=p,
-                states=states[k] if states else make_states(run.rule, run.hypers, p),
+                states=self._first_states(run, k, p, go_on),
                 order=np.arange(n_blocks, dtype=np.int64),
                 seed=seed,
-                t=t,
+                t=self.t_ - 1 if go_on else 0,
+                at_zero=self._at_zero[k] if go_on else 0.0,
             )
             for k, (label, y, weight, p, seed) in enumerate(
                 zip(labels, targets, weights, params, seeds, strict=True)
             )
         ]
-        result = _Result(problems)
+        result = _Result(problems, run.rule)
         try:
             while result.n_iter < max_iter and not all(p.done for p in problems):
                 self._epoch(run, [p for p in problems if not p.done])
@@ -324,6 +373,8 @@ class _SGD(BaseEstimator):  # type: ignore[misc]
                     print(f"epoch {result.n_iter}: objective {result.curve[-1]:.6g}")
         except KeyboardInterrupt:
             run.stop.set()
+            if not all(_core.all_finite(p.params) for p in problems):
+                raise
             result.interrupted = True
         except _core.DivergenceError:
             # A number in X that is not finite makes its row's prediction so: every epoch checks X.
@@ -338,6 +389,18 @@ class _SGD(BaseEstimator):  # type: ignore[misc]
                 stacklevel=4,
             )
         return result
+
+    def _first_states(
+        self, run: _Run, k: int, params: Array, go_on: bool
+    ) -> tuple[Array | None, ...]:
+        """States of problem `k` to start with: zeros, or copies of what was kept so far."""
+        states = make_states(run.rule, run.hypers, params)
+        if not go_on or self._states_of != run.rule:
+            return states
+        return tuple(
+            new if new is None or old is None else old.astype(new.dtype)
+            for new, old in zip(states, self._states[k], strict=True)
+        )
 
     @staticmethod
     def _epoch(run: _Run, problems: list[_Problem]) -> None:
@@ -366,34 +429,42 @@ class _SGD(BaseEstimator):  # type: ignore[misc]
     def _warn_if_hopeless(run: _Run, problems: list[_Problem]) -> None:
         """Say so if training ended far above where it began, although all numbers are finite."""
         for problem in problems:
-            if not problem.curve:
-                continue
-            some = slice(None, None, max(1, len(problem.y) // 1000))
-            y = np.ascontiguousarray(problem.y[some])
-            at_zero, _ = _core.evaluate_loss(run.loss, y, np.zeros_like(y), run.loss_parameter)
-            if problem.sample_weight is not None:
-                at_zero = at_zero * problem.sample_weight[some]
-            if problem.curve[-1] > _HOPELESS * at_zero.mean(dtype=np.float64):
+            objective = problem.curve[-1] if problem.curve else 0.0
+            for step in (max(1, len(problem.y) // 1000), 1):  # a look at some rows, then at all
+                problem.at_zero = max(problem.at_zero, run.loss_at_zero(problem, step))
+                if objective <= _HOPELESS * problem.at_zero:
+                    break
+            else:
                 warnings.warn(
                     f"{problem.label} ended epoch {len(problem.curve)} with an objective of "
-                    f"{problem.curve[-1]:.3g}, worse than predicting zero "
-                    f"({at_zero.mean():.3g}): the learning rate is too high for this data; lower "
-                    "eta0, or scale the features, as with StandardScaler.",
+                    f"{objective:.3g}, worse than predicting zero ({problem.at_zero:.3g}): the "
+                    "learning rate is too high for this data; lower eta0, or scale the features, "
+                    "as with StandardScaler.",
                     ConvergenceWarning,
-                    stacklevel=4,
+                    stacklevel=5,
                 )
 
+    @contextmanager
+    def _unchanged_on_error(self) -> Iterator[None]:
+        """Take back what was noted about the data if no model comes of it."""
+        before = self.__dict__.copy()
+        try:
+            yield
+        except BaseException:
+            self.__dict__ = before
+            raise
+
     def _publish(self, result: "_Result", keep_curve: bool) -> None:
-        """Set the fitted attributes; nothing of the estimator has been changed before."""
+        """Set the fitted attributes."""
         params = np.stack([p.params for p in result.problems])
         self.coef_ = np.ascontiguousarray(params[:, :-1]).reshape(self._coef_shape(params))
         self.intercept_ = params[:, -1].copy()
         self._states = [p.states for p in result.problems]
+        self._states_of = result.rule
+        self._at_zero = [p.at_zero for p in result.problems]
         self.t_ = max(p.t for p in result.problems) + 1
         self.n_iter_ = result.n_iter
         self.loss_curve_ = (self.loss_curve_ if keep_curve else []) + result.curve
-        if result.interrupted:
-            raise KeyboardInterrupt
 
     def _coef_shape(self, params: Array) -> tuple[int, ...]:
         """Shape of ``coef_``: a regression has one axis."""
@@ -402,7 +473,8 @@ class _SGD(BaseEstimator):  # type: ignore[misc]
 
     def _decision(self, X: ArrayLike) -> Array:
         check_is_fitted(self)
-        X = validate_data(self, X, reset=False, dtype=[np.float64, np.float32])
+        with _naming("X"):
+            X = validate_data(self, X, reset=False, dtype=[np.float64, np.float32])
         scores: Array = X @ self.coef_.reshape(-1, X.shape[1]).T + self.intercept_
         return scores[:, 0] if scores.shape[1] == 1 else scores
 
@@ -419,6 +491,7 @@ class _Result:
     """What training came to."""
 
     problems: list[_Problem]
+    rule: str
     n_iter: int = 0
     interrupted: bool = False
 
@@ -687,41 +760,44 @@ class SGDClassifier(ClassifierMixin, _SGD):  # type: ignore[misc]
         go_on: bool,
         one_epoch: bool = False,
     ) -> Self:
-        self._validate_params()
-        X, y = self._validated(X, y, reset=not go_on)
-        found = _labels(y)
-        if classes is None:
-            classes = found
-        unseen = np.setdiff1d(found, classes)
-        if unseen.size:
-            raise ValueError(f"y must hold labels out of classes {classes}; got {unseen}")
-        if len(classes) < 2:
-            raise ValueError(
-                f"y must hold at least two classes, the number of classes has to be greater than "
-                f"one; got {len(classes)} class"
+        with self._unchanged_on_error():
+            self._validate_params()
+            X, y = self._validated(X, y, reset=not go_on)
+            with _naming("y"):
+                found = _labels(y)
+            if classes is None:
+                classes = found
+            unseen = np.setdiff1d(found, classes)
+            if unseen.size:
+                raise ValueError(f"y must hold labels out of classes {classes}; got {unseen}")
+            if len(classes) < 2:
+                raise ValueError(
+                    "y must hold at least two classes, the number of classes has to be greater "
+                    f"than one; got {len(classes)} class"
+                )
+            positives = [classes[1]] if len(classes) == 2 else list(classes)
+            targets = [2 * (y == one).astype(X.dtype) - 1 for one in positives]
+            labels = ["training"]
+            if len(positives) > 1:
+                labels = [f"training of class {one!s} against the rest" for one in positives]
+            weights = self._weights(X, y, classes, targets, sample_weight)
+            if go_on:
+                coef, intercept = self.coef_, self.intercept_
+            params = self._start(X, len(positives), coef, intercept)
+            result = self._train(
+                X,
+                targets,
+                weights,
+                labels,
+                params,
+                go_on,
+                1 if one_epoch else self.max_iter,
+                None if one_epoch else self.tol,
             )
-        positives = [classes[1]] if len(classes) == 2 else list(classes)
-        targets = [2 * (y == one).astype(X.dtype) - 1 for one in positives]
-        labels = ["training"]
-        if len(positives) > 1:
-            labels = [f"training of class {one!s} against the rest" for one in positives]
-        weights = self._weights(X, y, classes, targets, sample_weight)
-        if go_on:
-            coef, intercept = self.coef_, self.intercept_
-        params = self._start(X, len(positives), coef, intercept)
-        result = self._train(
-            X,
-            targets,
-            weights,
-            labels,
-            params,
-            self._states if go_on else None,
-            1 if one_epoch else self.max_iter,
-            None if one_epoch else self.tol,
-            self.t_ - 1 if go_on else 0,
-        )
-        self.classes_ = classes
-        self._publish(result, keep_curve=go_on)
+            self.classes_ = classes
+            self._publish(result, keep_curve=go_on)
+        if result.interrupted:
+            raise KeyboardInterrupt
         return self
 
     def _weights(
@@ -730,8 +806,10 @@ class SGDClassifier(ClassifierMixin, _SGD):  # type: ignore[misc]
         """Weights of the rows in each problem: the sample's times the class's; None for ones."""
         if given is None and self.class_weight is None:
             return [None] * len(targets)
-        rows = _check_sample_weight(given, X, dtype=X.dtype, ensure_non_negative=True)
+        rows = _row_weights(X, given)
         by_class = compute_class_weight(self.class_weight, classes=classes, y=y)
+        if not (np.isfinite(by_class) & (by_class >= 0)).all():
+            raise ValueError(f"class_weight must be finite and 0 or more; got {by_class}")
         if len(targets) == 1:
             return [rows * np.where(targets[0] > 0, by_class[1], by_class[0]).astype(X.dtype)]
         return [
@@ -960,9 +1038,10 @@ class SGDRegressor(RegressorMixin, _SGD):  # type: ignore[misc]
         self.optimizer = optimizer
 
     def _seeds(self, n_problems: int) -> list[int]:
-        """Shuffling seed, drawn as scikit-learn draws it."""
+        """Shuffling seed, drawn as scikit-learn draws it: the first draw of two."""
         state = check_random_state(self.random_state)
-        return [int(state.randint(0, np.iinfo(np.int32).max)) for _ in range(n_problems)]
+        most = np.iinfo(np.int32).max
+        return [int((state.randint(most), state.randint(1, most))[0]) for _ in range(n_problems)]
 
     def fit(
         self,
@@ -1028,30 +1107,26 @@ class SGDRegressor(RegressorMixin, _SGD):  # type: ignore[misc]
         go_on: bool,
         one_epoch: bool = False,
     ) -> Self:
-        self._validate_params()
-        X, y = self._validated(X, y, reset=not go_on, y_numeric=True)
-        target = np.ascontiguousarray(y, dtype=X.dtype)
-        if not _core.all_finite(target):
-            raise ValueError(f"y must hold numbers that are finite as {X.dtype}")
-        weight = None
-        if sample_weight is not None:
-            weight = _check_sample_weight(
-                sample_weight, X, dtype=X.dtype, ensure_non_negative=True
+        with self._unchanged_on_error():
+            self._validate_params()
+            X, y = self._validated(X, y, reset=not go_on, y_numeric=True)
+            target = _finite(y, X.dtype, "y")
+            weight = None if sample_weight is None else _row_weights(X, sample_weight)
+            if go_on:
+                coef, intercept = self.coef_, self.intercept_
+            result = self._train(
+                X,
+                [target],
+                [weight],
+                ["training"],
+                self._start(X, 1, coef, intercept),
+                go_on,
+                1 if one_epoch else self.max_iter,
+                None if one_epoch else self.tol,
             )
-        if go_on:
-            coef, intercept = self.coef_, self.intercept_
-        result = self._train(
-            X,
-            [target],
-            [weight],
-            ["training"],
-            self._start(X, 1, coef, intercept),
-            self._states if go_on else None,
-            1 if one_epoch else self.max_iter,
-            None if one_epoch else self.tol,
-            self.t_ - 1 if go_on else 0,
-        )
-        self._publish(result, keep_curve=go_on)
+            self._publish(result, keep_curve=go_on)
+        if result.interrupted:
+            raise KeyboardInterrupt
         return self
 
     def predict(self, X: ArrayLike) -> Array:

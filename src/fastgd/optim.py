@@ -6,7 +6,7 @@ list of parameters.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from inspect import Parameter, Signature
 from typing import Any, ClassVar
 
@@ -19,7 +19,7 @@ __all__ = ["SGD", "Adam", "AdamW", "Optimizer"]
 
 Array = NDArray[Any]
 
-_DOMAINS = {
+_DOMAINS: dict[str, tuple[str, Callable[[float], bool]]] = {
     "nonnegative": ("a finite number, 0 or more", lambda v: math.isfinite(v) and v >= 0),
     "unit": ("a number, 0 or more and below 1", lambda v: 0 <= v < 1),
     "flag": ("True or False", lambda v: v in (0, 1)),

@@ -118,4 +118,4 @@ def optimal(alpha: float, loss: str = "hinge", loss_parameter: float = 0.0) -> S
     return schedule
 
 
-SCHEDULES = {f.__name__: f for f in (constant, invscaling, optimal)}
+SCHEDULES: dict[str, Callable[..., Schedule]] = {f.__name__: f for f in (constant, invscaling, optimal)}
