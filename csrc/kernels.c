@@ -18,6 +18,7 @@
 #define N(name) JOIN(name, f32)
 #define SQRT sqrtf
 #define BITS int32_t
+#define UBITS uint32_t
 #define MANTISSA_BITS 23
 #define EXPONENT_BIAS 127
 #define ROUND_SHIFT 12582912.0f /* 1.5 * 2^23 */
@@ -33,6 +34,7 @@
 #define N(name) JOIN(name, f64)
 #define SQRT sqrt
 #define BITS int64_t
+#define UBITS uint64_t
 #define MANTISSA_BITS 52
 #define EXPONENT_BIAS 1023
 #define ROUND_SHIFT 6755399441055744.0 /* 1.5 * 2^52 */

@@ -8,7 +8,7 @@ FGD_INLINE T N(exp2i)(BITS k)
         BITS i;
         T f;
     } u;
-    u.i = (k + EXPONENT_BIAS) << MANTISSA_BITS;
+    u.i = (BITS)((UBITS)(k + EXPONENT_BIAS) << MANTISSA_BITS); /* k of a NaN is anything */
     return u.f;
 }
 

@@ -41,8 +41,8 @@ static inline N(sgd_coef) N(sgd_prepare)(const sgd_hypers *h, int64_t t)
     N(sgd_coef) c;
     c.sign = h->maximize != 0 ? -1 : 1;
     c.weight_decay = (T)h->weight_decay;
-    c.keep = (T)(t == 1 ? 0 : h->momentum);
-    c.add = (T)(t == 1 ? 1 : 1 - h->dampening);
+    c.keep = (T)(!has_momentum ? 1 : t == 1 ? 0 : h->momentum); /* without momentum the buffer rests */
+    c.add = (T)(!has_momentum ? 0 : t == 1 ? 1 : 1 - h->dampening);
     c.from_grad = (T)(!has_momentum || nesterov ? 1 : 0);
     c.from_buffer = (T)(!has_momentum ? 0 : nesterov ? h->momentum : 1);
     c.lr = (T)h->lr;

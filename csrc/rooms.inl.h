@@ -16,6 +16,7 @@ static const fgd_typed_kernels N(kernels) = {N(prepare),  N(step),       N(train
 #undef N
 #undef SQRT
 #undef BITS
+#undef UBITS
 #undef MANTISSA_BITS
 #undef EXPONENT_BIAS
 #undef ROUND_SHIFT

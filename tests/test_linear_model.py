@@ -178,6 +178,23 @@ def test_training_follows_the_reference(n_features, case):
     assert_follows_reference(make_model(**case), X, y, weights)
 
 
+@pytest.mark.parametrize("batch_size", [1, 7])
+def test_a_penalty_too_strong_for_the_rate(batch_size):
+    """Protects plain sgd's shrinking: to zero, not beyond."""
+    X, y = make_data(N_ROWS, 20, "huber")
+    model = make_model("huber", alpha=5.0, eta0=0.5, batch_size=batch_size)
+    assert_follows_reference(model.set_params(learning_rate="constant"), X, y)
+
+
+def test_blocks_are_as_long_as_memory_likes_them():
+    """Protects shuffle="block": at least 16 rows and a page of 4096 bytes, at most all rows."""
+    for n_features, itemsize, rows in [(20, 4, 51), (20, 8, 25), (784, 4, 16), (1, 8, 512)]:
+        assert linear_model.block_rows(10_000, n_features, itemsize, "block") == rows
+    assert linear_model.block_rows(11, 20, 4, "block") == 11
+    assert linear_model.block_rows(10_000, 20, 4, True) == 1
+    assert linear_model.block_rows(10_000, 20, 4, False) == 10_000
+
+
 @pytest.mark.parametrize("batch_size", [1, 3, 100])
 @pytest.mark.parametrize("n_features", [1, 2, 3, 7])
 def test_rows_at_the_very_start_are_read_right(n_features, batch_size):
@@ -823,6 +840,16 @@ def test_divergence_in_the_last_step(batch_size):
         model.set_params(penalty=None, max_iter=1, tol=None).fit(X, y)
     assert caught.value.position == -1
     assert vars(model) == model.get_params()
+
+
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_a_prediction_that_overflows_is_divergence(batch_size):
+    """Protects losses that are zero on one side: an infinite margin is no success."""
+    X, y = np.full((8, 2), 1e10), np.arange(8) % 2
+    X[::2] *= -1
+    model = SGDClassifier(batch_size=batch_size, shuffle=False, penalty=None)
+    with pytest.raises(DivergenceError, match="at step 1 "):
+        model.fit(X, y, coef_init=[1e300, 1e300])
 
 
 @pytest.mark.parametrize("loss", ["squared_error", "hinge", "huber"])

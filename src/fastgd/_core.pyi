@@ -42,6 +42,7 @@ def build_info() -> _BuildInfo: ...
 @disjoint_base
 class Stepper:
     t: int
+    since: int
     def __init__(
         self,
         rule: str,

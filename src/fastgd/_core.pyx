@@ -206,18 +206,19 @@ cdef class Stepper:
     cdef readonly list params
     cdef readonly list states
     cdef public int64_t t
+    cdef public int64_t since  # steps done when the states were made
     cdef int _rule, _dtype
     cdef Py_ssize_t _n
     cdef c.fgd_tensor *_tensors
     cdef double[16] _hypers
     cdef uintptr_t *_written  # begin and end of what is written to, ascending
     cdef Py_ssize_t _n_written
+    cdef list _held  # the states whose addresses are noted
 
     def __init__(self, str rule, list params, list states, hypers):
         self.rule = rule
         self.params = params
-        self.states = states
-        self.t = 0
+        self.t = self.since = 0
         self._rule = RULES[rule]["number"]
         self._n = len(params)
         PyMem_Free(self._tensors)
@@ -229,36 +230,53 @@ cdef class Stepper:
             raise MemoryError
         for k, value in enumerate(hypers):
             self._hypers[k] = value
-        self._look_up()
-        self._refuse_overlaps()
+        self.set_states(states)
 
     def __dealloc__(self):
         PyMem_Free(self._tensors)
         PyMem_Free(self._written)
 
-    def _look_up(self):
-        """Check the buffers and note their addresses."""
+    def set_states(self, list states):
+        """Use these arrays for the states from now on; if they do not fit, nothing changes."""
         cdef Py_ssize_t i
-        cdef int dtype = c.FGD_FLOAT32
+        cdef int dtype = self._check(states)
+        spans = self._spans(states)
+        self._dtype = dtype
+        self.states = states
+        self._held = [a for arrays in states for a in arrays]
         for i in range(self._n):
-            dtype = _describe(self.params[i], f"params[{i}]", True)
-            if i and dtype != self._dtype:
-                raise TypeError(
-                    "params must all be of one dtype; "
-                    f"got {self.params[0].dtype} and params[{i}] of {self.params[i].dtype}")
-            self._dtype = dtype
             self._tensors[i].param = cnp.PyArray_DATA(self.params[i])
             self._tensors[i].size = self.params[i].size
-            for k, state in enumerate(self.states[i]):
-                self._tensors[i].state[k] = _data(
-                    state, f"state {k} of params[{i}]", dtype, self._tensors[i].size, True)
+            for k, state in enumerate(states[i]):
+                self._tensors[i].state[k] = NULL if state is None else cnp.PyArray_DATA(state)
+        for k, (begin, end, _) in enumerate(spans):
+            self._written[2 * k] = begin
+            self._written[2 * k + 1] = end
+        self._n_written = len(spans)
 
-    def _refuse_overlaps(self):
-        """What is written to must not overlap: the result would depend on the order."""
+    cdef int _check(self, list states) except -1:
+        """Refuse buffers that the kernels cannot take; return the number of their dtype."""
+        cdef int dtype = c.FGD_FLOAT32, first = c.FGD_FLOAT32
+        for i, param in enumerate(self.params):
+            dtype = _describe(param, f"params[{i}]", True)
+            if i and dtype != first:
+                raise TypeError(
+                    "params must all be of one dtype; "
+                    f"got {self.params[0].dtype} and params[{i}] of {param.dtype}")
+            first = dtype
+            for k, state in enumerate(states[i]):
+                _data(state, f"state {k} of params[{i}]", dtype, param.size, True)
+        return dtype
+
+    def _spans(self, list states):
+        """Begin, end and name of what is written to, ascending.
+
+        No two may overlap: the result would depend on the order.
+        """
         spans = []
         for i, param in enumerate(self.params):
             for name, a in ((f"params[{i}]", param), *((f"a state of params[{i}]", s)
-                                                       for s in self.states[i] if s is not None)):
+                                                       for s in states[i] if s is not None)):
                 if a.size:
                     begin = a.__array_interface__["data"][0]
                     spans.append((begin, begin + a.nbytes, name))
@@ -266,10 +284,7 @@ cdef class Stepper:
         for (_, end, first), (begin, _, second) in zip(spans, spans[1:]):
             if begin < end:
                 raise ValueError(f"params must not overlap in memory; {first} and {second} do")
-        for k, (begin, end, _) in enumerate(spans):
-            self._written[2 * k] = begin
-            self._written[2 * k + 1] = end
-        self._n_written = len(spans)
+        return spans
 
     cdef bint _is_written(self, uintptr_t begin, uintptr_t end) noexcept:
         """Does [begin, end) overlap anything that a step writes to?"""
@@ -289,12 +304,6 @@ cdef class Stepper:
     def set_hyper(self, Py_ssize_t k, double value):
         """Set hyper-parameter number `k`; no check."""
         self._hypers[k] = value
-
-    def set_states(self, list states):
-        """Use other arrays for the states from now on."""
-        self.states = states
-        self._look_up()
-        self._refuse_overlaps()
 
     def step(self, grads):
         """Update all parameters by one step of the rule, in one call.
@@ -316,6 +325,11 @@ cdef class Stepper:
         cdef c.fgd_status status
         cdef int team = threads()
         if type(sequence) is not list and type(sequence) is not tuple:
+            try:
+                sequence = iter(sequence)
+            except TypeError:
+                raise TypeError("grads must be an array or a sequence of arrays; "
+                                f"got {type(grads).__name__}") from None
             sequence = list(sequence)
         if len(sequence) != self._n:
             raise ValueError(f"grads must hold {self._n} arrays, one for each of params; "
@@ -328,6 +342,10 @@ cdef class Stepper:
                 raise ValueError(f"params[{i}] was resized, moved or made read-only "
                                  "after it was given to the optimizer")
             item = sequence[i]
+            if isinstance(item, np.generic):  # what NumPy makes of arithmetic with a 0-d array
+                item = np.asarray(item)
+                copies = copies or []
+                copies.append(item)
             if not isinstance(item, np.ndarray):
                 raise TypeError(f"grads[{i}] must be a NumPy array; got {type(item).__name__}")
             grad = item
@@ -347,7 +365,7 @@ cdef class Stepper:
             self._tensors[i].grad = cnp.PyArray_DATA(grad)
         with nogil:
             status = c.fgd_step(self._tensors, self._n, self._dtype, self._rule, self._hypers,
-                                self.t + 1, team)
+                                self.t + 1 - self.since, team)
         _raise_status(status, 0)
         self.t += 1
 

@@ -1,5 +1,6 @@
 """What this build is, what it runs on, and how many threads it may use."""
 
+import operator
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +10,9 @@ from typing import Any, Literal, overload
 from . import _core
 
 __all__ = ["get_num_threads", "set_num_threads", "show_config", "threads"]
+
+
+_MOST_THREADS = 4096
 
 
 def _cgroup_quota(root: Path = Path("/")) -> int | None:
@@ -23,9 +27,11 @@ def _cgroup_quota(root: Path = Path("/")) -> int | None:
         if controllers and "cpu" not in controllers.split(","):
             continue
         base = root / "sys/fs/cgroup" / ("cpu" if controllers else "")
-        # A container sees its own group as the root; outside, the path leads to it.
-        for folder in {base / path.lstrip("/"), base}:
-            quota = _read_quota(folder)
+        # A container sees its own group as the root; outside, the path leads to it, and every
+        # group on the way may set a limit.
+        own = base / path.lstrip("/")
+        for folder in (own, *own.parents):
+            quota = _read_quota(folder) if folder.is_relative_to(base) else None
             if quota:
                 quotas.append(quota)
     return min(quotas, default=None)
@@ -50,14 +56,14 @@ def _default_threads() -> tuple[int, str]:
         return 1, "built without OpenMP"
     # A list gives one number for each level of nesting; ours is the first.
     wanted = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
-    if wanted.isdigit() and int(wanted) > 0:
-        return int(wanted), "OMP_NUM_THREADS"
+    if wanted.isdecimal() and int(wanted) > 0:
+        return min(int(wanted), _MOST_THREADS), "OMP_NUM_THREADS"
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    available = affinity or 1
+    available, reason = affinity or 1, "CPUs that this process may run on"
     quota = _cgroup_quota()
     if quota is not None and quota < available:
-        return quota, "CPU quota of the control group"
-    return available, "CPUs that this process may run on"
+        available, reason = quota, "CPU quota of the control group"
+    return available, reason
 
 
 class _Choice:
@@ -127,11 +133,15 @@ def set_num_threads(n: int) -> None:
 
 def _checked_threads(n: int) -> int:
     """Return `n` if it is a number of threads, else raise."""
-    if isinstance(n, bool) or not hasattr(n, "__index__"):
+    try:
+        number = None if isinstance(n, bool) else operator.index(n)
+    except TypeError:
+        number = None
+    if number is None:
         raise TypeError(f"n must be an integer number of threads; got {n!r}")
-    if not 1 <= n.__index__() <= 4096:
-        raise ValueError(f"n must be a number of threads from 1 to 4096; got {n}")
-    return n.__index__()
+    if not 1 <= number <= _MOST_THREADS:
+        raise ValueError(f"n must be a number of threads from 1 to {_MOST_THREADS}; got {n}")
+    return number
 
 
 @contextmanager

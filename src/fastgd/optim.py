@@ -6,7 +6,7 @@ list of parameters.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from inspect import Parameter, Signature
 from typing import Any, ClassVar
 
@@ -31,9 +31,14 @@ def _number(name: str, value: Any, domain: str) -> float:
     """Return hyper-parameter `name` as a float if it lies in its domain, else raise."""
     words, allowed = _DOMAINS[domain]
     try:
-        number = float(value)
+        # float() would also read a number out of a string
+        number = float(value) if not isinstance(value, str | bytes) else None
+    except OverflowError:
+        number = math.inf
     except (TypeError, ValueError):
-        raise TypeError(f"{name} must be {words}; got {value!r}") from None
+        number = None
+    if number is None:
+        raise TypeError(f"{name} must be {words}; got {value!r}")
     if not allowed(number):
         raise ValueError(f"{name} must be {words}; got {value!r}")
     return number
@@ -155,8 +160,10 @@ class Optimizer(_core.Stepper):
     rule_name: ClassVar[str]
     __signature__: ClassVar[Signature]
 
-    def __init_subclass__(cls, rule: str, **kwargs: Any) -> None:
+    def __init_subclass__(cls, rule: str | None = None, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        if rule is None:  # a subclass of SGD is SGD still
+            return
         cls.rule_name = rule
         parameters = [Parameter("params", Parameter.POSITIONAL_OR_KEYWORD)]
         for name, default in _defaults(rule).items():
@@ -173,8 +180,14 @@ class Optimizer(_core.Stepper):
             cls.betas = _betas_property(betas)  # type: ignore[attr-defined]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
+        if not hasattr(self, "rule_name"):
+            raise TypeError(f"{type(self).__name__} must be subclassed with a rule, as SGD is")
         settings = self.__signature__.bind(*args, **kwargs).arguments
         params = settings.pop("params")
+        if not isinstance(params, Iterable):
+            raise TypeError(
+                f"params must be an array or an iterable of arrays; got {type(params).__name__}"
+            )
         params = [params] if isinstance(params, np.ndarray) else list(params)
         if not params:
             raise ValueError("params must hold at least one array; got an empty list")
@@ -201,6 +214,7 @@ class Optimizer(_core.Stepper):
         if any(new is not old for s, t in zip(states, self.states, strict=True)
                for new, old in zip(s, t, strict=True)):  # fmt: skip
             self.set_states(states)
+            self.since = self.t
         for index, value in enumerate(values):
             self.set_hyper(index, value)
 
@@ -251,13 +265,20 @@ class Optimizer(_core.Stepper):
         ValueError, TypeError
             If it does not fit; nothing has been changed then.
         """
-        (group,) = state_dict["param_groups"]
-        saved = state_dict["state"]
-        if len(saved) != len(self.params):
+        try:
+            (group,) = state_dict["param_groups"]
+            settings = {name: group[name] for name in _defaults(self.rule_name)}
+            saved = dict(state_dict["state"])
+            steps = {int(states["step"]) for states in saved.values()}
+        except (LookupError, TypeError, ValueError, OverflowError) as error:
             raise ValueError(
-                f"state_dict must hold {len(self.params)} parameters; got {len(saved)}"
+                f"state_dict must be from the state_dict() of {type(self).__name__}; got {error!r}"
+            ) from error
+        if saved.keys() != set(range(len(self.params))) or len(steps) != 1 or min(steps) < 0:
+            raise ValueError(
+                f"state_dict must hold {len(self.params)} parameters, numbered from 0, after one "
+                f"number of steps; got {list(saved)} after {sorted(steps)}"
             )
-        settings = {name: group[name] for name in _defaults(self.rule_name)}
         values = hyper_values(self.rule_name, settings)
         names = [name for name, _ in _core.RULES[self.rule_name]["states"]]
         states = []
@@ -266,18 +287,18 @@ class Optimizer(_core.Stepper):
             for name, array in zip(names, fresh, strict=True):
                 if array is None:
                     continue
-                given = saved[i].get(name)
-                if given is None or np.shape(given) != param.shape:
+                given = np.asarray(saved[i].get(name))
+                if given.shape != param.shape or given.dtype.kind not in "fiu":
                     raise ValueError(
                         f"state_dict must hold {name} of shape {param.shape} for params[{i}]; "
-                        f"got {None if given is None else np.shape(given)}"
+                        f"got {given.dtype} of shape {given.shape}"
                     )
                 array[...] = given
             states.append(fresh)
         self.set_states(states)
         for index, value in enumerate(values):
             self.set_hyper(index, value)
-        self.t = int(saved[0]["step"])
+        self.t, self.since = steps.pop(), 0
 
     def __repr__(self) -> str:
         settings = ", ".join(f"{name}={value}" for name, value in self._settings().items())

@@ -95,14 +95,16 @@ def optimal(alpha: float, loss: str = "hinge", loss_parameter: float = 0.0) -> S
     Raises
     ------
     ValueError
-        If `alpha` is not above 0.
+        If `alpha` is not above 0, or there is no such loss.
 
     Examples
     --------
     >>> from fastgd.schedules import optimal
-    >>> optimal(0.0001)(1)
+    >>> float(optimal(0.0001)(1))
     10.0
     """
+    if loss not in _core.LOSSES:
+        raise ValueError(f"loss must be one of {', '.join(_core.LOSSES)}; got {loss!r}")
     if not alpha > 0:
         raise ValueError(f'alpha must be above 0 for the "optimal" schedule; got {alpha}')
     typical_weight = np.sqrt(1.0 / np.sqrt(alpha))
