@@ -18,7 +18,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 import fastgd
-from fastgd import DivergenceError, _core, reference
+from fastgd import DivergenceError, _core, reference, train
 
 sklearn_models = pytest.importorskip("sklearn.linear_model")
 sklearn_base = pytest.importorskip("sklearn.base")
@@ -178,6 +178,26 @@ def test_training_follows_the_reference(n_features, case):
     assert_follows_reference(make_model(**case), X, y, weights)
 
 
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=name_of)
+def test_an_intercept_that_is_not_fitted_stays(optimizer):
+    """Protects fit_intercept=False: neither gradient nor weight decay touch a given intercept."""
+    X, y = make_data(N_ROWS, 9, "huber")
+    for batch_size in (1, 7):
+        model = make_model("huber", optimizer=optimizer, batch_size=batch_size, fit_intercept=False)
+        model.fit(X, y, intercept_init=0.7)
+        assert model.intercept_ == 0.7
+        assert model.coef_.all()
+
+
+@pytest.mark.parametrize("batch_size", [1, 2])
+def test_the_corner_of_the_hinge_counts(batch_size):
+    """Protects the derivative at a margin of exactly 1, which is scikit-learn's: not zero."""
+    X, y = np.array([[1.0], [-1.0]]), [1, 0]
+    model = make_model("hinge", penalty=None, batch_size=batch_size, shuffle=False, max_iter=1)
+    model.set_params(learning_rate="constant", eta0=0.25).fit(X, y, coef_init=[1.0])
+    assert model.coef_ > 1.0
+
+
 @pytest.mark.parametrize("batch_size", [1, 7])
 def test_a_penalty_too_strong_for_the_rate(batch_size):
     """Protects plain sgd's shrinking: to zero, not beyond."""
@@ -244,7 +264,7 @@ def test_an_epoch_in_many_calls(monkeypatch, shuffle, batch_size):
 
     A stretch may start within a block, and the last block, which is shorter, may come anywhere.
     """
-    monkeypatch.setattr(linear_model, "_ELEMENTS_PER_CALL", 400)
+    monkeypatch.setattr(train, "_ELEMENTS_PER_CALL", 400)
     for seed, optimizer in itertools.product(range(4), ["sgd", "adam"]):
         X, y = make_data(N_ROWS, 20, "log_loss")
         model = make_model(
@@ -779,7 +799,7 @@ def first_step_not_finite(model, X, y):
 @pytest.mark.parametrize("optimizer", ["sgd", ("sgd", {"momentum": 0.9})], ids=name_of)
 def test_divergence_names_the_step(monkeypatch, optimizer, batch_size, calls):
     """Protects diagnosis: the step at which the loss overflows, in whatever epoch."""
-    monkeypatch.setattr(linear_model, "_ELEMENTS_PER_CALL", calls)
+    monkeypatch.setattr(train, "_ELEMENTS_PER_CALL", calls)
     X, y = make_data(50, 3, "squared_error")
     seen = []
     for eta0 in (1e4, 200.0, 40.0, 25.0):
@@ -860,9 +880,9 @@ def test_finite_but_hopeless_training_is_said_to_be(loss):
     model.fit(X, y)
     options = {"classes": [-1, 1]} if is_classification(loss) else {}
     model.set_params(eta0=15.0 if loss == "squared_error" else 1e4)
-    for train in (model.fit, lambda *data: sklearn_base.clone(model).partial_fit(*data, **options)):
+    for fit in (model.fit, lambda *data: sklearn_base.clone(model).partial_fit(*data, **options)):
         with pytest.warns(ConvergenceWarning, match="training ended epoch . with") as caught:
-            train(X, y)
+            fit(X, y)
         assert "learning rate is too high" in str(caught[0].message)
         assert [warning.filename for warning in caught] == [__file__]
     assert np.isfinite(model.coef_).all()
@@ -956,7 +976,7 @@ def interrupted_in_call(monkeypatch):
             return result
 
         monkeypatch.setattr(_core, "train_linear", interrupted)
-        monkeypatch.setattr(linear_model, "_ELEMENTS_PER_CALL", 50 * 5)
+        monkeypatch.setattr(train, "_ELEMENTS_PER_CALL", 50 * 5)
 
     return install
 
@@ -997,7 +1017,7 @@ def test_one_class_that_fails_stops_the_others(monkeypatch):
         return train_linear(params, states, X, target, *args, **options)
 
     monkeypatch.setattr(_core, "train_linear", failing)
-    monkeypatch.setattr(linear_model, "_ELEMENTS_PER_CALL", 5 * 5)
+    monkeypatch.setattr(train, "_ELEMENTS_PER_CALL", 5 * 5)
     with pytest.raises(KeyboardInterrupt):
         SGDClassifier(alpha=0.1, n_jobs=3).fit(X, y)
     assert next(calls) < 2 * 10_000 / 5  # the calls of two epochs

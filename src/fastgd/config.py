@@ -170,7 +170,7 @@ def threads(n: int) -> Iterator[None]:
 
 def _blas() -> str:
     """Name and version of the BLAS that SciPy ships."""
-    from scipy import __config__  # noqa: PLC0415
+    from scipy import __config__
 
     blas = __config__.show(mode="dicts")["Build Dependencies"]["blas"]
     return f"{blas['name']} {blas['version']} (SciPy's)"

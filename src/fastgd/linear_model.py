@@ -7,11 +7,8 @@ Change the import, keep the code; then ask for mini-batches (``batch_size``), an
 import re
 import warnings
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from numbers import Integral, Real
-from threading import Event
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -20,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from . import _core
 from .optim import hyper_values, make_states
 from .schedules import SCHEDULES, Schedule
+from .train import Problem, Result, Run, block_rows, hopeless, train
 
 try:
     from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
@@ -38,136 +36,10 @@ __all__ = ["SGDClassifier", "SGDRegressor"]
 
 Array = NDArray[Any]
 
-# Elements of X that one call into C works through: some milliseconds, so that Ctrl-C is answered.
-_ELEMENTS_PER_CALL = 2**21
-# Neighbouring rows of a block of shuffle="block": at least 16, and at least a page of memory.
-_BLOCK_ROWS, _BLOCK_BYTES = 16, 4096
-# More than this times the loss of predicting zero is no model.
-_HOPELESS = 10.0
-
 
 def _losses(task: str) -> list[str]:
     """Names of the losses that fit a task."""
     return [name for name, info in _core.LOSSES.items() if info["task"] in (task, "both")]
-
-
-def block_rows(n_rows: int, n_features: int, itemsize: int, shuffle: bool | str) -> int:
-    """Rows of a block of the epoch's order: 1 shuffles exactly, `n_rows` not at all."""
-    if shuffle == "block":
-        return min(n_rows, max(_BLOCK_ROWS, _BLOCK_BYTES // (n_features * itemsize)))
-    return 1 if shuffle else n_rows
-
-
-@dataclass
-class _Problem:
-    """One linear model in training: a regression, or one class against the rest."""
-
-    label: str
-    y: Array
-    sample_weight: Array | None
-    params: Array  # (n_features + 1,): weights, then the intercept
-    states: tuple[Array | None, ...]
-    order: NDArray[np.int64]
-    seed: int
-    t: int  # updates done
-    at_zero: float  # mean loss of predicting zero; the largest of all data so far
-    curve: list[float] = field(default_factory=list)
-    best: float = np.inf
-    no_improvement: int = 0
-    done: bool = False
-
-
-@dataclass
-class _Run:
-    """What all problems of one fit share."""
-
-    X: Array
-    block: int
-    batch_size: int
-    loss: str
-    loss_parameter: float
-    alpha: float
-    fit_intercept: bool
-    shuffle: bool
-    rule: str
-    hypers: list[float]
-    schedule: Schedule
-    n_threads: int  # of each problem
-    n_parallel: int  # problems at a time
-    stop: Event = field(default_factory=Event)
-
-    def epoch(self, problem: _Problem) -> None:
-        """Train one problem for one epoch; append its objective to its curve."""
-        n_rows, n_features = self.X.shape
-        if self.shuffle:
-            _core.shuffle(problem.order, problem.seed)
-        memory = _core.scratch(self.X, self.batch_size)
-        updates_per_call = max(1, _ELEMENTS_PER_CALL // (n_features * self.batch_size))
-        rows_per_call = updates_per_call * self.batch_size
-        loss_sum = 0.0
-        for start in range(0, n_rows, rows_per_call):
-            if self.stop.is_set():
-                return
-            stop = min(n_rows, start + rows_per_call)
-            n_updates = -(-(stop - start) // self.batch_size)
-            steps = np.arange(problem.t + 1, problem.t + 1 + n_updates)
-            loss_sum += self._stretch(problem, memory, self.schedule(steps), start, stop)
-            problem.t += n_updates
-        if not _core.all_finite(problem.params):
-            raise self._diverged(problem, problem.t)
-        objective = loss_sum / n_rows
-        if self.alpha:  # not 0 times the square of large weights, which may be infinite
-            weights = problem.params[:-1].astype(np.float64)
-            objective += 0.5 * self.alpha * float(weights @ weights)
-        problem.curve.append(objective)
-
-    def _stretch(self, problem: _Problem, memory: Array, lr: Array, start: int, stop: int) -> float:
-        """Train on the rows at positions [start, stop) of the epoch's order."""
-        try:
-            return _core.train_linear(
-                problem.params,
-                problem.states,
-                self.X,
-                problem.y,
-                problem.sample_weight,
-                problem.order,
-                self.block,
-                memory,
-                loss=_core.LOSSES[self.loss]["number"],
-                loss_parameter=self.loss_parameter,
-                alpha=self.alpha,
-                fit_intercept=self.fit_intercept,
-                rule=_core.RULES[self.rule]["number"],
-                hypers=self.hypers,
-                lr=lr,
-                t=problem.t,
-                batch_size=self.batch_size,
-                start=start,
-                stop=stop,
-                n_threads=self.n_threads,
-            )
-        except _core.DivergenceError as error:
-            step = problem.t + (error.position - start) // self.batch_size + 1
-            raise self._diverged(problem, step, error.position) from None
-
-    def loss_at_zero(self, problem: _Problem, step: int) -> float:
-        """Mean loss of predicting zero, over every `step`-th row."""
-        y = np.ascontiguousarray(problem.y[::step])
-        losses, _ = _core.evaluate_loss(self.loss, y, np.zeros_like(y), self.loss_parameter)
-        if problem.sample_weight is not None:
-            losses = losses * problem.sample_weight[::step]
-        return float(losses.mean(dtype=np.float64))
-
-    def _diverged(self, problem: _Problem, step: int, position: int = -1) -> _core.DivergenceError:
-        lr = float(self.schedule(np.array([step]))[0])
-        error = _core.DivergenceError(
-            f"{problem.label} diverged at step {step} (epoch {len(problem.curve) + 1}): a "
-            f"prediction, loss or weight is no longer finite. The learning rate, {lr:.3g} at that "
-            "step, is too high for this data: lower eta0 (or raise alpha, with "
-            'learning_rate="optimal"), or scale the features, as with StandardScaler.'
-        )
-        error.position = position
-        return error
 
 
 def _labels(y: Array) -> Array:
@@ -237,6 +109,7 @@ def _optimizer(given: Any) -> tuple[str, list[float]]:
 class _SGD(BaseEstimator):  # type: ignore[misc]
     """What the classifier and the regressor share."""
 
+    loss_curve_: list[float]
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "penalty": [StrOptions({"l2"}), None],
         "alpha": [Interval(Real, 0, None, closed="left")],
@@ -275,15 +148,16 @@ class _SGD(BaseEstimator):  # type: ignore[misc]
         name = _core.LOSSES[self.loss]["parameter"]
         return float(getattr(self, name)) if name else 0.0
 
-    def _run(self, X: Array, n_problems: int) -> _Run:
+    def _run(self, X: Array, n_problems: int) -> Run:
         """Gather what is the same for all problems, from the parameters."""
         rule, hypers = _optimizer(self.optimizer)
         n_jobs = getattr(self, "n_jobs", None) or 1
         parallel = min(n_problems, n_jobs if n_jobs > 0 else _core.threads())
-        return _Run(
+        n_rows, n_features = X.shape
+        return Run(
             X=X,
-            block=block_rows(*X.shape, X.itemsize, self.shuffle),
-            batch_size=min(self.batch_size, X.shape[0]),
+            block=block_rows(n_rows, n_features, X.itemsize, self.shuffle),
+            batch_size=min(self.batch_size, n_rows),
             loss=self.loss,
             loss_parameter=self._loss_parameter(),
             alpha=self.alpha if self.penalty == "l2" else 0.0,
@@ -298,8 +172,9 @@ class _SGD(BaseEstimator):  # type: ignore[misc]
 
     def _validated(self, X: ArrayLike, y: ArrayLike, **options: Any) -> tuple[Array, Array]:
         """Check X and y; whether X is finite shows in training, without reading it once more."""
+        checked: tuple[Array, Array]
         with _naming("X"):
-            X, y = validate_data(
+            checked = validate_data(
                 self,
                 X,
                 y,
@@ -308,13 +183,13 @@ class _SGD(BaseEstimator):  # type: ignore[misc]
                 ensure_all_finite=False,
                 **options,
             )
-        if y.dtype.kind in "fc":
-            assert_all_finite(y, input_name="y", estimator_name=type(self).__name__)
-        return X, y
+        if checked[1].dtype.kind in "fc":
+            assert_all_finite(checked[1], input_name="y", estimator_name=type(self).__name__)
+        return checked
 
     def _start(
-        self, X: Array, n_problems: int, coef: Array | None, intercept: Array | None
-    ) -> NDArray[Any]:
+        self, X: Array, n_problems: int, coef: ArrayLike | None, intercept: ArrayLike | None
+    ) -> Array:
         """Parameters to start from, (n_problems, n_features + 1): zeros, or what is given."""
         params = np.zeros((n_problems, X.shape[1] + 1), X.dtype)
         for name, given, part in (
@@ -323,12 +198,12 @@ class _SGD(BaseEstimator):  # type: ignore[misc]
         ):
             if given is None:
                 continue
-            given = _finite(given, X.dtype, name)
-            if given.shape != part.shape and (n_problems > 1 or given.size != part.size):
+            start = _finite(given, X.dtype, name)
+            if start.shape != part.shape and (n_problems > 1 or start.size != part.size):
                 raise ValueError(
-                    f"{name} must be of shape {part.shape}, as the data has it; got {given.shape}"
+                    f"{name} must be of shape {part.shape}, as the data has it; got {start.shape}"
                 )
-            part[...] = given.reshape(part.shape)
+            part[...] = start.reshape(part.shape)
         return params
 
     def _train(
@@ -341,13 +216,13 @@ class _SGD(BaseEstimator):  # type: ignore[misc]
         go_on: bool,
         max_iter: int,
         tol: float | None,
-    ) -> "_Result":
+    ) -> Result:
         """Train every problem until it converges; epochs outside, problems inside."""
         run = self._run(X, len(targets))
         seeds = self._seeds(len(targets))
         n_blocks = -(-X.shape[0] // run.block)
         problems = [
-            _Problem(
+            Problem(
                 label=label,
                 y=y,
                 sample_weight=weight,
@@ -362,36 +237,31 @@ class _SGD(BaseEstimator):  # type: ignore[misc]
                 zip(labels, targets, weights, params, seeds, strict=True)
             )
         ]
-        result = _Result(problems, run.rule)
         try:
-            while result.n_iter < max_iter and not all(p.done for p in problems):
-                self._epoch(run, [p for p in problems if not p.done])
-                result.n_iter += 1
-                for problem in problems:
-                    self._judge(problem, tol)
-                if self.verbose:
-                    print(f"epoch {result.n_iter}: objective {result.curve[-1]:.6g}")
-        except KeyboardInterrupt:
-            run.stop.set()
-            if not all(_core.all_finite(p.params) for p in problems):
-                raise
-            result.interrupted = True
+            result = train(
+                run,
+                problems,
+                max_iter=max_iter,
+                tol=tol,
+                n_iter_no_change=self.n_iter_no_change,
+                verbose=self.verbose,
+            )
         except _core.DivergenceError:
             # A number in X that is not finite makes its row's prediction so: every epoch checks X.
             assert_all_finite(X, input_name="X", estimator_name=type(self).__name__)
             raise
-        self._warn_if_hopeless(run, problems)
-        if tol is not None and not result.interrupted and not all(p.done for p in problems):
-            warnings.warn(
+        messages = [message for p in problems if (message := hopeless(run, p))]
+        if tol is not None and not result.interrupted and not result.converged:
+            messages.append(
                 f"max_iter={max_iter} epochs were not enough to converge to tol={tol}; "
-                "raise max_iter, or tol.",
-                ConvergenceWarning,
-                stacklevel=4,
+                "raise max_iter, or tol."
             )
+        for message in messages:
+            warnings.warn(message, ConvergenceWarning, stacklevel=4)
         return result
 
     def _first_states(
-        self, run: _Run, k: int, params: Array, go_on: bool
+        self, run: Run, k: int, params: Array, go_on: bool
     ) -> tuple[Array | None, ...]:
         """States of problem `k` to start with: zeros, or copies of what was kept so far."""
         states = make_states(run.rule, run.hypers, params)
@@ -401,48 +271,6 @@ class _SGD(BaseEstimator):  # type: ignore[misc]
             new if new is None or old is None else old.astype(new.dtype)
             for new, old in zip(states, self._states[k], strict=True)
         )
-
-    @staticmethod
-    def _epoch(run: _Run, problems: list[_Problem]) -> None:
-        """Train each problem for an epoch, several at a time if asked."""
-        if run.n_parallel == 1:
-            for problem in problems:
-                run.epoch(problem)
-            return
-        with ThreadPoolExecutor(run.n_parallel) as pool:
-            try:
-                list(pool.map(run.epoch, problems))
-            except BaseException:
-                run.stop.set()
-                raise
-
-    def _judge(self, problem: _Problem, tol: float | None) -> None:
-        """Stop a problem whose objective no longer falls by `tol`, as scikit-learn does."""
-        if problem.done or tol is None or not problem.curve:
-            return
-        objective = problem.curve[-1]
-        problem.no_improvement = problem.no_improvement + 1 if objective > problem.best - tol else 0
-        problem.best = min(problem.best, objective)
-        problem.done = problem.no_improvement >= self.n_iter_no_change
-
-    @staticmethod
-    def _warn_if_hopeless(run: _Run, problems: list[_Problem]) -> None:
-        """Say so if training ended far above where it began, although all numbers are finite."""
-        for problem in problems:
-            objective = problem.curve[-1] if problem.curve else 0.0
-            for step in (max(1, len(problem.y) // 1000), 1):  # a look at some rows, then at all
-                problem.at_zero = max(problem.at_zero, run.loss_at_zero(problem, step))
-                if objective <= _HOPELESS * problem.at_zero:
-                    break
-            else:
-                warnings.warn(
-                    f"{problem.label} ended epoch {len(problem.curve)} with an objective of "
-                    f"{objective:.3g}, worse than predicting zero ({problem.at_zero:.3g}): the "
-                    "learning rate is too high for this data; lower eta0, or scale the features, "
-                    "as with StandardScaler.",
-                    ConvergenceWarning,
-                    stacklevel=5,
-                )
 
     @contextmanager
     def _unchanged_on_error(self) -> Iterator[None]:
@@ -454,13 +282,13 @@ class _SGD(BaseEstimator):  # type: ignore[misc]
             self.__dict__ = before
             raise
 
-    def _publish(self, result: "_Result", keep_curve: bool) -> None:
+    def _publish(self, result: Result, keep_curve: bool) -> None:
         """Set the fitted attributes."""
         params = np.stack([p.params for p in result.problems])
         self.coef_ = np.ascontiguousarray(params[:, :-1]).reshape(self._coef_shape(params))
         self.intercept_ = params[:, -1].copy()
         self._states = [p.states for p in result.problems]
-        self._states_of = result.rule
+        self._states_of = _optimizer(self.optimizer)[0]
         self._at_zero = [p.at_zero for p in result.problems]
         self.t_ = max(p.t for p in result.problems) + 1
         self.n_iter_ = result.n_iter
@@ -474,8 +302,8 @@ class _SGD(BaseEstimator):  # type: ignore[misc]
     def _decision(self, X: ArrayLike) -> Array:
         check_is_fitted(self)
         with _naming("X"):
-            X = validate_data(self, X, reset=False, dtype=[np.float64, np.float32])
-        scores: Array = X @ self.coef_.reshape(-1, X.shape[1]).T + self.intercept_
+            rows: Array = validate_data(self, X, reset=False, dtype=[np.float64, np.float32])
+        scores: Array = rows @ self.coef_.reshape(-1, rows.shape[1]).T + self.intercept_
         return scores[:, 0] if scores.shape[1] == 1 else scores
 
 
@@ -484,26 +312,6 @@ def _has_probabilities(estimator: Any) -> bool:
     if estimator.loss != "log_loss":
         raise AttributeError(f'probabilities need loss="log_loss"; got loss={estimator.loss!r}')
     return True
-
-
-@dataclass
-class _Result:
-    """What training came to."""
-
-    problems: list[_Problem]
-    rule: str
-    n_iter: int = 0
-    interrupted: bool = False
-
-    @property
-    def curve(self) -> list[float]:
-        """Objective of each epoch, the mean over the problems; a finished one keeps its last."""
-        curves = [p.curve for p in self.problems]
-        length = max(map(len, curves))
-        return [
-            float(np.mean([curve[min(i, len(curve) - 1)] for curve in curves if curve]))
-            for i in range(length)
-        ]
 
 
 class SGDClassifier(ClassifierMixin, _SGD):  # type: ignore[misc]
@@ -850,7 +658,7 @@ class SGDClassifier(ClassifierMixin, _SGD):  # type: ignore[misc]
         labels: Array = self.classes_[best]
         return labels
 
-    @available_if(_has_probabilities)
+    @available_if(_has_probabilities)  # type: ignore[untyped-decorator]
     def predict_proba(self, X: ArrayLike) -> Array:
         """Probabilities of the classes; only with loss "log_loss".
 
@@ -873,7 +681,7 @@ class SGDClassifier(ClassifierMixin, _SGD):  # type: ignore[misc]
         n_classes = positive.shape[1]
         return np.where(total > 0, positive / np.where(total > 0, total, 1), 1 / n_classes)
 
-    @available_if(_has_probabilities)
+    @available_if(_has_probabilities)  # type: ignore[untyped-decorator]
     def predict_log_proba(self, X: ArrayLike) -> Array:
         """Logarithm of :meth:`predict_proba`.
 
@@ -887,7 +695,8 @@ class SGDClassifier(ClassifierMixin, _SGD):  # type: ignore[misc]
         ndarray of shape (n_samples, n_classes)
             In the order of ``classes_``.
         """
-        return np.log(self.predict_proba(X))
+        probabilities: Array = self.predict_proba(X)
+        return np.log(probabilities)
 
 
 class SGDRegressor(RegressorMixin, _SGD):  # type: ignore[misc]

@@ -426,4 +426,3 @@ class AdamW(Optimizer, rule="adamw"):
     >>> w.round(3)
     array([0.89, 0.89, 0.89], dtype=float32)
     """
-

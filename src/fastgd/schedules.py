@@ -120,4 +120,6 @@ def optimal(alpha: float, loss: str = "hinge", loss_parameter: float = 0.0) -> S
     return schedule
 
 
-SCHEDULES: dict[str, Callable[..., Schedule]] = {f.__name__: f for f in (constant, invscaling, optimal)}
+SCHEDULES: dict[str, Callable[..., Schedule]] = {
+    f.__name__: f for f in (constant, invscaling, optimal)
+}
