@@ -23,8 +23,10 @@ static N(scratch) N(lay_out)(void *memory, ptrdiff_t n_features, ptrdiff_t batch
 {
     N(scratch) s;
     const ptrdiff_t padded = (n_features - 1) / W * W + W;
-    const ptrdiff_t per_chunk = (batch_size + FGD_MAX_CHUNKS - 1) / FGD_MAX_CHUNKS;
-    s.chunk_rows = (per_chunk + FGD_CHUNK_ROWS - 1) / FGD_CHUNK_ROWS * FGD_CHUNK_ROWS;
+    const double worth = (double)batch_size * (double)n_features / FGD_CHUNK_ELEMENTS;
+    ptrdiff_t wanted = 1; /* a power of two, which most teams share evenly */
+    while (wanted < FGD_MAX_CHUNKS && wanted < worth && wanted * FGD_CHUNK_ROWS < batch_size) wanted *= 2;
+    s.chunk_rows = ((batch_size + wanted - 1) / wanted + 3) / 4 * 4;
     s.n_chunks = (batch_size + s.chunk_rows - 1) / s.chunk_rows;
     s.chunk_size = padded + W;
     s.bytes = 0;
@@ -73,10 +75,12 @@ static void N(rule_update)(T *params, T *restrict gradient, void *const *state, 
     N(step)[s->rule](&coef, params, gradient, state, n + s->fit_intercept);
 }
 
-/* What the threads of one call share. Chunks are numbered through all batches: batch k has those from k n_chunks on.
- * A thread takes the next chunks of the batch that is open, and who adds the last one finishes the batch and opens the
- * next. Nobody waits for a thread that holds no chunk, so one that the system has set aside does not stop the others.
- */
+/* What the threads of one call share.
+ *
+ * `next` counts the chunks that were taken, in steps of n_chunks + 1 a batch: next % step of them in the open batch,
+ * which is number next / step. A thread takes its share of what is left of the open batch, and who adds the last chunk
+ * finishes the batch and opens the next. Nobody waits for a thread that holds no chunk, so one that the system has set
+ * aside does not stop the others. What the threads write to while others look lies on cache lines of its own. */
 typedef struct {
     T *params;
     void *const *state;
@@ -84,14 +88,13 @@ typedef struct {
     N(view) view;
     const fgd_rows *rows;
     const fgd_stretch *stretch;
+    ptrdiff_t n_batches;
+    _Alignas(FGD_LANE_BYTES) fgd_atomic next;
+    _Alignas(FGD_LANE_BYTES) fgd_atomic added; /* chunks of the open batch that are done */
+    _Alignas(FGD_LANE_BYTES) fgd_atomic left;  /* threads that are done */
     double loss_sum;
     ptrdiff_t failed;
     fgd_status status;
-    ptrdiff_t n_batches;
-    fgd_atomic open;  /* number of the open batch; n_batches at the end */
-    fgd_atomic taken; /* chunks taken so far */
-    fgd_atomic added; /* chunks of the open batch that are done */
-    fgd_atomic left;  /* threads that are done */
 } N(job);
 
 static ptrdiff_t N(batch_start)(const N(job) *job, ptrdiff_t batch)
@@ -154,27 +157,25 @@ static void N(do_chunk)(N(job) *job, fgd_cursor *cursor, ptrdiff_t batch, ptrdif
 static void N(work)(N(job) *job, int n_threads)
 {
     fgd_cursor cursor = fgd_cursor_at_start(job->rows);
-    const ptrdiff_t n_chunks = job->scratch.n_chunks,
-                    portion = n_chunks > 4 * n_threads ? n_chunks / (4 * n_threads) : 1;
+    const ptrdiff_t n_chunks = job->scratch.n_chunks, share = (n_chunks + n_threads - 1) / n_threads;
+    const long long step = n_chunks + 1;
     int spins = 0;
     for (;;) {
-        const ptrdiff_t batch = (ptrdiff_t)FGD_GET(job->open);
+        long long next = FGD_GET(job->next);
+        const ptrdiff_t batch = (ptrdiff_t)(next / step), first = (ptrdiff_t)(next % step);
         if (batch == job->n_batches) break;
-        const ptrdiff_t all = N(chunks_of)(job, batch), end = batch * n_chunks + all;
-        long long first = FGD_GET(job->taken);
-        const long long next = first + portion < end ? first + portion : end;
-        if (first >= end) { /* all taken, not all done */
+        const ptrdiff_t all = N(chunks_of)(job, batch), end = first + share < all ? first + share : all;
+        if (first == all) { /* all taken, not all done */
             fgd_wait_a_little(&spins);
             continue;
         }
-        if (first < batch * n_chunks || !FGD_SWAP(job->taken, first, next)) continue; /* another thread was first */
+        if (!FGD_SWAP(job->next, next, batch * step + end)) continue; /* another thread was faster */
         spins = 0;
-        for (ptrdiff_t c = (ptrdiff_t)first; c < next; c++) N(do_chunk)(job, &cursor, batch, c - batch * n_chunks);
-        if (FGD_ADD(job->added, next - first) + (next - first) == all) {
+        for (ptrdiff_t c = first; c < end; c++) N(do_chunk)(job, &cursor, batch, c);
+        if (FGD_ADD(job->added, end - first) + (end - first) == all) {
             N(finish_batch)(job, batch);
             FGD_SET(job->added, 0);
-            FGD_SET(job->taken, (batch + 1) * n_chunks);
-            FGD_SET(job->open, job->status == FGD_OK ? batch + 1 : job->n_batches);
+            FGD_SET(job->next, step * (job->status == FGD_OK ? batch + 1 : job->n_batches));
         }
     }
     fgd_meet(&job->left, n_threads);
@@ -183,8 +184,8 @@ static void N(work)(N(job) *job, int n_threads)
 static fgd_status N(train)(void *params, void *const *state, double *loss_sum, ptrdiff_t *failed, void *scratch,
                            const fgd_rows *rows, const fgd_stretch *s, int threads)
 {
-    N(job) job = {
-        params, state, N(lay_out)(scratch, rows->n_features, s->batch_size), {0}, rows, s, 0, 0, FGD_OK, 0, 0, 0, 0, 0};
+    N(job) job = {.params = params, .state = state, .rows = rows, .stretch = s, .status = FGD_OK};
+    job.scratch = N(lay_out)(scratch, rows->n_features, s->batch_size);
     job.view = N(make_view)(rows, job.scratch.copied);
     job.n_batches = (s->stop - s->start + s->batch_size - 1) / s->batch_size;
     N(pad)(job.scratch.w, job.params, &job.view);

@@ -9,12 +9,13 @@ enum {
     FGD_AHEAD_BYTES = 12288, /* prefetch this far ahead, */
     FGD_AHEAD_ROWS_MIN = 4,  /* but at least and at most so many rows */
     FGD_AHEAD_ROWS_MAX = 64,
-    FGD_GROUP_BYTES = 24576, /* mini-batch: rows between product and gradient, at home in the first-level cache, */
-    FGD_GROUP_MAX = 64,      /* at most so many */
-    FGD_CHUNK_ROWS = 64,     /* rows whose gradient one thread sums before it is added to the others' in order, */
-    FGD_MAX_CHUNKS = 256,    /* or more, where there would be more chunks than this */
-    FGD_SUM_PARTS = 64,      /* parts of a sum over one array */
-    FGD_LINE_ELEMENTS = 64   /* threads meet on multiples of this, so that they share no cache line */
+    FGD_GROUP_BYTES = 24576,    /* mini-batch: rows between product and gradient, at home in the first-level cache, */
+    FGD_GROUP_MAX = 64,         /* at most so many */
+    FGD_CHUNK_ROWS = 128,       /* a chunk, whose gradient one thread sums before it is added to the others in order, */
+    FGD_CHUNK_ELEMENTS = 16384, /* has at least so many rows, and about so many numbers, */
+    FGD_MAX_CHUNKS = 256,       /* or more, where there would be more chunks than this */
+    FGD_SUM_PARTS = 64,         /* parts of a sum over one array */
+    FGD_LINE_ELEMENTS = 64      /* threads meet on multiples of this, so that they share no cache line */
 };
 
 /* Work below which threads cost more than they bring: elements of a step and of a sum, multiplications of a batch. */
