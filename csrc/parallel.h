@@ -9,7 +9,7 @@
 #define FGD_THREAD omp_get_thread_num()
 #define FGD_TEAM omp_get_num_threads()
 #else
-#define FGD_PARALLEL(team)
+#define FGD_PARALLEL(team) (void)(team);
 #define FGD_THREAD 0
 #define FGD_TEAM 1
 #endif
@@ -59,7 +59,7 @@ static inline void fgd_wait_a_little(int *spins)
  * zero. */
 static inline void fgd_meet(fgd_atomic *arrived, int n_threads)
 {
-    FGD_ADD(*arrived, 1);
+    (void)FGD_ADD(*arrived, 1);
     for (int spins = 0; FGD_GET(*arrived) < n_threads;) fgd_wait_a_little(&spins);
 }
 

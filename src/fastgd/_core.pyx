@@ -85,9 +85,9 @@ SUPPORTED_ISAS = tuple(name for i, name in enumerate(ISAS) if c.fgd_isa_supporte
 def use_isa(str name):
     """Take the kernels of instruction set `name`, one of ``SUPPORTED_ISAS``."""
     if name not in SUPPORTED_ISAS:
-        why = "this processor does not support it" if name in ISAS else "this build does not have it"
+        who = "processor does not support" if name in ISAS else "build does not have"
         raise ValueError(
-            f"instruction set (FASTGD_ISA) is {name!r}: {why}\n"
+            f"instruction set (FASTGD_ISA) is {name!r}: this {who} it\n"
             f"choices: {', '.join(SUPPORTED_ISAS)}")
     c.fgd_use(<int>ISAS.index(name))
 
