@@ -67,11 +67,12 @@ FGD_INLINE double N(sum_losses)(const T *restrict y, const T *restrict p, const 
     return ((sums[0] + sums[4]) + (sums[2] + sums[6])) + ((sums[1] + sums[5]) + (sums[3] + sums[7]));
 }
 
-static ptrdiff_t N(first_not_finite)(const T *p, ptrdiff_t n)
+/* The first row whose prediction or loss is not finite. */
+FGD_INLINE ptrdiff_t N(first_not_finite)(const T *y, const T *p, ptrdiff_t n, T e, N(pointwise) *value)
 {
-    for (ptrdiff_t i = 0; i < n; i++)
-        if (!(p[i] - p[i] == 0)) return i;
-    return n - 1; /* the loss of a finite prediction overflowed */
+    ptrdiff_t i = 0;
+    while (i < n - 1 && value(y[i], p[i], e) * 0 + p[i] * 0 == 0) i++;
+    return i;
 }
 
 /* ----------------------------------------------------------------------------------------- one row, one update */
@@ -162,7 +163,7 @@ FGD_INLINE fgd_status N(sgd_rows)(T *restrict w, T *intercept, double *loss_sum,
         }
         const double loss = N(sum_losses)(ys, ps, weights ? sample_weights : NULL, length, e, value);
         if (!(loss - loss == 0)) {
-            *failed = start + N(first_not_finite)(ps, length);
+            *failed = start + N(first_not_finite)(ys, ps, length, e, value);
             return FGD_DIVERGED;
         }
         *loss_sum += loss;
