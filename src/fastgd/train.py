@@ -214,7 +214,6 @@ def train(
             if verbose:
                 print(f"epoch {result.n_iter}: objective {result.curve[-1]:.6g}")
     except KeyboardInterrupt:
-        run.stop.set()
         if not all(_core.all_finite(p.params) for p in problems):
             raise
         result.interrupted = True
