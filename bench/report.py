@@ -111,7 +111,7 @@ class Runner:
     def turn(self) -> None:
         """Time every part once."""
         with pinned(self.threads):
-            time.sleep(0.003)  # lets the threads of whoever was on before stop spinning
+            time.sleep(0.06)  # lets the threads of whoever was on before stop spinning
             first, *more = (timer.timeit(number) / number for timer, number in self.timers)
         scale = self.times.scale
         if more:

@@ -212,31 +212,30 @@ FGD_INLINE void N(add4)(T *gradient, const T *scales, const T *const *rows, cons
     }
 }
 
-/* Adds to `gradient` (padded) and *gradient_b the sum over the rows at positions [start, stop) of
+/* Adds to `gradient` (padded) and *gradient_b the sum over the next n_rows rows under the cursor of
  * sample_weight l'(y, x.w + b) x, and to *loss the sum of their losses. Rows are taken in groups that stay in the
  * first-level cache between the product with w and the addition to the gradient. */
-FGD_INLINE void N(add_gradient)(T *restrict gradient, T *gradient_b, double *loss, fgd_cursor *cursor,
-                                const T *restrict w, T b, const N(view) *v, ptrdiff_t start, ptrdiff_t stop, T e,
-                                N(pointwise) *value, N(pointwise) *derivative)
+FGD_INLINE void N(add_gradient)(T *restrict gradient, T *gradient_b, double *loss, fgd_cursor *cursor, fgd_scout *scout,
+                                const T *restrict w, T b, const N(view) *v, ptrdiff_t n_rows, T e, N(pointwise) *value,
+                                N(pointwise) *derivative)
 {
     const T *Y = cursor->rows->y, *weights = cursor->rows->sample_weight;
     ptrdiff_t group = FGD_GROUP_BYTES / ((ptrdiff_t)sizeof(T) * v->n) / 4 * 4;
     group = group < 4 ? 4 : group > FGD_GROUP_MAX ? FGD_GROUP_MAX : group;
+    ptrdiff_t row[FGD_GROUP_MAX], far_row[FGD_GROUP_MAX];
     const T *x[FGD_GROUP_MAX], *last[FGD_GROUP_MAX], *far[FGD_GROUP_MAX];
     T y[FGD_GROUP_MAX], p[FGD_GROUP_MAX], d[FGD_GROUP_MAX], sample_weight[FGD_GROUP_MAX];
     T sum_b = 0;
 
-    fgd_seek(cursor, start);
-    fgd_cursor ahead = *cursor;
-    fgd_seek(&ahead, start + fgd_rows_ahead((ptrdiff_t)sizeof(T) * v->n));
-    for (; start < stop; start += group) {
-        const ptrdiff_t length = stop - start < group ? stop - start : group;
+    for (; n_rows > 0; n_rows -= group) {
+        const ptrdiff_t length = n_rows < group ? n_rows : group;
         const ptrdiff_t whole = (length + 3) / 4 * 4; /* the last four are filled up with rows that count zero */
+        fgd_next_rows(cursor, row, length);
+        fgd_scout_rows(scout, far_row, length);
         for (ptrdiff_t i = 0; i < length; i++) {
-            const ptrdiff_t row = fgd_next_row(cursor), far_row = fgd_next_row(&ahead);
-            x[i] = N(row)(v, row), last[i] = N(last_vector)(v, row), far[i] = N(row)(v, far_row);
-            y[i] = Y[row], sample_weight[i] = weights ? weights[row] : 1;
-            FGD_PREFETCH(Y + far_row);
+            x[i] = N(row)(v, row[i]), last[i] = N(last_vector)(v, row[i]), far[i] = N(row)(v, far_row[i]);
+            y[i] = Y[row[i]], sample_weight[i] = weights ? weights[row[i]] : 1;
+            FGD_PREFETCH(Y + far_row[i]);
             FGD_PREFETCH(far[i] + v->n - 1);
         }
         for (ptrdiff_t i = length; i < whole; i++) x[i] = x[0], last[i] = last[0], far[i] = x[0];
@@ -257,8 +256,8 @@ FGD_INLINE void N(add_gradient)(T *restrict gradient, T *gradient_b, double *los
 typedef struct {
     fgd_status (*sgd_rows)(T *w, T *intercept, double *loss_sum, ptrdiff_t *failed, const N(view) *v,
                            const fgd_rows *rows, const fgd_stretch *s);
-    void (*add_gradient)(T *gradient, T *gradient_b, double *loss, fgd_cursor *cursor, const T *w, T b,
-                         const N(view) *v, ptrdiff_t start, ptrdiff_t stop, T e);
+    void (*add_gradient)(T *gradient, T *gradient_b, double *loss, fgd_cursor *cursor, fgd_scout *scout, const T *w,
+                         T b, const N(view) *v, ptrdiff_t n_rows, T e);
     void (*evaluate)(T *value, T *derivative, const T *y, const T *p, ptrdiff_t n, T e);
 } N(loss_kernels);
 
@@ -268,10 +267,10 @@ typedef struct {
     {                                                                                                                  \
         return N(sgd_rows)(w, intercept, loss_sum, failed, v, rows, s, N(name##_value), N(name##_derivative));         \
     }                                                                                                                  \
-    static void N(add_gradient_##name)(T * gradient, T * gradient_b, double *loss, fgd_cursor *cursor, const T *w,     \
-                                       T b, const N(view) *v, ptrdiff_t start, ptrdiff_t stop, T e)                    \
+    static void N(add_gradient_##name)(T * gradient, T * gradient_b, double *loss, fgd_cursor *cursor,                 \
+                                       fgd_scout *scout, const T *w, T b, const N(view) *v, ptrdiff_t n_rows, T e)     \
     {                                                                                                                  \
-        N(add_gradient)(gradient, gradient_b, loss, cursor, w, b, v, start, stop, e, N(name##_value),                  \
+        N(add_gradient)(gradient, gradient_b, loss, cursor, scout, w, b, v, n_rows, e, N(name##_value),                \
                         N(name##_derivative));                                                                         \
     }                                                                                                                  \
     static void N(evaluate_##name)(T *restrict value, T *restrict derivative, const T *restrict y,                     \

@@ -58,3 +58,43 @@ static inline ptrdiff_t fgd_next_row(fgd_cursor *c)
     }
     return row;
 }
+
+/* the next n rows under the cursor */
+static inline void fgd_next_rows(fgd_cursor *c, ptrdiff_t *rows, ptrdiff_t n)
+{
+    while (n > 0) {
+        ptrdiff_t run = c->last - c->row;
+        run = run > n ? n : run < 1 ? 1 : run;
+        for (ptrdiff_t k = 0; k < run - 1; k++) rows[k] = c->row + k;
+        c->row += run - 1;
+        rows[run - 1] = fgd_next_row(c);
+        rows += run, n -= run;
+    }
+}
+
+/* A cursor that walks along one thread's share of a batch and then goes on with its share of the next: what to prefetch
+ * while the shares are being read. */
+typedef struct {
+    fgd_cursor cursor;
+    ptrdiff_t left, then; /* rows left of this share; where the next one starts */
+} fgd_scout;
+
+/* `ahead` rows in front of `position`, in a share that ends at `stop`; the next one starts at `then`. */
+static inline fgd_scout fgd_scout_at(fgd_cursor cursor, ptrdiff_t position, ptrdiff_t ahead, ptrdiff_t stop,
+                                     ptrdiff_t then)
+{
+    const ptrdiff_t left = stop - (position + ahead);
+    fgd_seek(&cursor, left > 0 ? position + ahead : then - left);
+    return (fgd_scout){cursor, left > 0 ? left : cursor.rows->n_rows, then};
+}
+
+static inline void fgd_scout_rows(fgd_scout *s, ptrdiff_t *rows, ptrdiff_t n)
+{
+    const ptrdiff_t here = n < s->left ? n : s->left;
+    fgd_next_rows(&s->cursor, rows, here);
+    s->left -= here;
+    if (here == n) return;
+    fgd_seek(&s->cursor, s->then);
+    s->left = s->cursor.rows->n_rows;
+    fgd_next_rows(&s->cursor, rows + here, n - here);
+}

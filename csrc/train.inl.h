@@ -77,10 +77,15 @@ static void N(rule_update)(T *params, T *restrict gradient, void *const *state, 
 
 /* What the threads of one call share.
  *
- * `next` counts the chunks that were taken, in steps of n_chunks + 1 a batch: next % step of them in the open batch,
- * which is number next / step. A thread takes its share of what is left of the open batch, and who adds the last chunk
- * finishes the batch and opens the next. Nobody waits for a thread that holds no chunk, so one that the system has set
- * aside does not stop the others. What the threads write to while others look lies on cache lines of its own. */
+ * The chunks of a batch are dealt out in contiguous shares, one a thread. A thread takes its own share first, then
+ * those that nobody has taken yet; who adds the last chunk finishes the batch and opens the next. So nobody waits for a
+ * thread that holds no chunk, and one that the system has set aside does not stop the others; and as each mostly gets
+ * the same share, it can fetch its next one early. What threads write to while others look lies on cache lines of its
+ * own. */
+typedef struct {
+    _Alignas(FGD_LANE_BYTES) fgd_atomic batches; /* of how many batches this share was taken */
+} N(taken);
+
 typedef struct {
     T *params;
     void *const *state;
@@ -88,13 +93,14 @@ typedef struct {
     N(view) view;
     const fgd_rows *rows;
     const fgd_stretch *stretch;
-    ptrdiff_t n_batches;
-    _Alignas(FGD_LANE_BYTES) fgd_atomic next;
-    _Alignas(FGD_LANE_BYTES) fgd_atomic added; /* chunks of the open batch that are done */
+    ptrdiff_t n_batches, n_shares;
+    _Alignas(FGD_LANE_BYTES) fgd_atomic open;  /* the batch that is worked on */
+    _Alignas(FGD_LANE_BYTES) fgd_atomic added; /* its chunks that are done */
     _Alignas(FGD_LANE_BYTES) fgd_atomic left;  /* threads that are done */
     double loss_sum;
     ptrdiff_t failed;
     fgd_status status;
+    N(taken) shares[FGD_MAX_CHUNKS];
 } N(job);
 
 static ptrdiff_t N(batch_start)(const N(job) *job, ptrdiff_t batch)
@@ -140,42 +146,64 @@ static void N(finish_batch)(N(job) *job, ptrdiff_t batch)
     N(pad)(m->w, job->params, &job->view);
 }
 
-/* Adds up the gradient of chunk c of a batch. */
-static void N(do_chunk)(N(job) *job, fgd_cursor *cursor, ptrdiff_t batch, ptrdiff_t c)
+/* The first chunk of a share; that of the share after the last is the end. */
+static ptrdiff_t N(share_start)(const N(job) *job, ptrdiff_t batch, ptrdiff_t share)
+{
+    return N(chunks_of)(job, batch) * share / job->n_shares;
+}
+
+/* The position at which a chunk begins; that of the chunk after the last is the batch's end. */
+static ptrdiff_t N(chunk_start)(const N(job) *job, ptrdiff_t batch, ptrdiff_t c)
+{
+    const ptrdiff_t position = N(batch_start)(job, batch) + c * job->scratch.chunk_rows;
+    const ptrdiff_t stop = N(batch_start)(job, batch + 1);
+    return position < stop ? position : stop;
+}
+
+/* Adds up the gradient of chunk c of a batch, which belongs to a share. */
+static void N(do_chunk)(N(job) *job, fgd_cursor *cursor, ptrdiff_t batch, ptrdiff_t c, ptrdiff_t share)
 {
     const N(scratch) *m = &job->scratch;
-    const ptrdiff_t stop = N(batch_start)(job, batch + 1), a = N(batch_start)(job, batch) + c * m->chunk_rows;
+    const ptrdiff_t start = N(chunk_start)(job, batch, c), stop = N(chunk_start)(job, batch, c + 1);
     T *chunk = m->chunks + c * m->chunk_size;
     memset(chunk, 0, (size_t)m->chunk_size * sizeof(T));
     m->chunk_losses[c] = 0;
-    N(losses)[job->stretch->loss].add_gradient(
-        chunk, chunk + m->chunk_size - W, m->chunk_losses + c, cursor, m->w, job->params[job->view.n], &job->view, a,
-        stop - a < m->chunk_rows ? stop : a + m->chunk_rows, (T)job->stretch->loss_parameter);
+    fgd_seek(cursor, start);
+    fgd_scout scout = fgd_scout_at(*cursor, start, fgd_rows_ahead((ptrdiff_t)sizeof(T) * job->view.n),
+                                   N(chunk_start)(job, batch, N(share_start)(job, batch, share + 1)),
+                                   N(chunk_start)(job, batch + 1, N(share_start)(job, batch + 1, share)));
+    N(losses)[job->stretch->loss].add_gradient(chunk, chunk + m->chunk_size - W, m->chunk_losses + c, cursor, &scout,
+                                               m->w, job->params[job->view.n], &job->view, stop - start,
+                                               (T)job->stretch->loss_parameter);
+}
+
+/* A share of the batch that nobody has taken, one's own if possible; -1 if there is none. */
+static ptrdiff_t N(take_share)(N(job) *job, ptrdiff_t batch, ptrdiff_t own)
+{
+    for (ptrdiff_t i = 0; i < job->n_shares; i++) {
+        const ptrdiff_t share = (own + i) % job->n_shares;
+        long long before = FGD_GET(job->shares[share].batches);
+        if (before == batch && FGD_SWAP(job->shares[share].batches, before, batch + 1)) return share;
+    }
+    return -1;
 }
 
 /* What each thread of a team does. */
-static void N(work)(N(job) *job, int n_threads)
+static void N(work)(N(job) *job, int thread, int n_threads)
 {
     fgd_cursor cursor = fgd_cursor_at_start(job->rows);
-    const ptrdiff_t n_chunks = job->scratch.n_chunks, share = (n_chunks + n_threads - 1) / n_threads;
-    const long long step = n_chunks + 1;
-    int spins = 0;
-    for (;;) {
-        long long next = FGD_GET(job->next);
-        const ptrdiff_t batch = (ptrdiff_t)(next / step), first = (ptrdiff_t)(next % step);
-        if (batch == job->n_batches) break;
-        const ptrdiff_t all = N(chunks_of)(job, batch), end = first + share < all ? first + share : all;
-        if (first == all) { /* all taken, not all done */
-            fgd_wait_a_little(&spins);
+    for (ptrdiff_t batch; (batch = (ptrdiff_t)FGD_GET(job->open)) < job->n_batches;) {
+        const ptrdiff_t share = N(take_share)(job, batch, thread);
+        if (share < 0) { /* all taken, not all done */
+            for (int spins = 0; FGD_GET(job->open) == batch;) fgd_wait_a_little(&spins);
             continue;
         }
-        if (!FGD_SWAP(job->next, next, batch * step + end)) continue; /* another thread was faster */
-        spins = 0;
-        for (ptrdiff_t c = first; c < end; c++) N(do_chunk)(job, &cursor, batch, c);
-        if (FGD_ADD(job->added, end - first) + (end - first) == all) {
+        const ptrdiff_t first = N(share_start)(job, batch, share), end = N(share_start)(job, batch, share + 1);
+        for (ptrdiff_t c = first; c < end; c++) N(do_chunk)(job, &cursor, batch, c, share);
+        if (end > first && FGD_ADD(job->added, end - first) + (end - first) == N(chunks_of)(job, batch)) {
             N(finish_batch)(job, batch);
             FGD_SET(job->added, 0);
-            FGD_SET(job->next, step * (job->status == FGD_OK ? batch + 1 : job->n_batches));
+            FGD_SET(job->open, job->status == FGD_OK ? batch + 1 : job->n_batches);
         }
     }
     fgd_meet(&job->left, n_threads);
@@ -196,11 +224,12 @@ static fgd_status N(train)(void *params, void *const *state, double *loss_sum, p
     } else {
         const ptrdiff_t batch = s->batch_size < s->stop - s->start ? s->batch_size : s->stop - s->start;
         const int team = fgd_team(threads, 2.0 * (double)batch * (double)rows->n_features, FGD_SERIAL_BATCH);
+        job.n_shares = team < job.scratch.n_chunks ? team : job.scratch.n_chunks;
         if (team > 1) {
             FGD_PARALLEL(team)
-            N(work)(&job, FGD_TEAM);
+            N(work)(&job, FGD_THREAD, FGD_TEAM);
         } else {
-            N(work)(&job, 1);
+            N(work)(&job, 0, 1);
         }
     }
     *loss_sum += job.loss_sum;

@@ -483,6 +483,14 @@ def train_linear(object params, tuple states, object X, object y, object sample_
     stretch.lr, stretch.t = <const double *>cnp.PyArray_DATA(lr), t
     stretch.batch_size, stretch.start, stretch.stop = batch_size, start, stop
 
+    cdef const c.fgd_rule_info *row = &c.fgd_rules[rule]
+    if len(states) != row.n_states and states:
+        raise ValueError(
+            f"states must hold {row.n_states} arrays or None; got {len(states)}")
+    for k in range(row.n_states):
+        if row.states[k].kept_if == b"always" and (not states or states[k] is None):
+            raise ValueError(
+                f"states[{k}] must be an array: {row.name.decode()} needs it; got None")
     cdef void *state[4]
     cdef void *weights = _data(params, "params", dtype, rows.n_features + 1, True)
     for k in range(c.FGD_MAX_STATES):
