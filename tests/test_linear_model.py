@@ -24,8 +24,7 @@ sklearn_base = pytest.importorskip("sklearn.base")
 estimator_checks = pytest.importorskip("sklearn.utils.estimator_checks")
 ConvergenceWarning = pytest.importorskip("sklearn.exceptions").ConvergenceWarning
 
-from fastgd import linear_model  # noqa: E402 - only once it is known that scikit-learn is there
-from fastgd.linear_model import SGDClassifier, SGDRegressor  # noqa: E402
+from fastgd.linear_model import SGDClassifier, SGDRegressor  # noqa: E402 - needs scikit-learn
 
 LOSSES = list(_core.LOSSES)
 SCHEDULES = list(reference.SCHEDULES)
@@ -92,7 +91,7 @@ def reference_optimizer(optimizer):
 
 def fit_by_reference(model, X, y, sample_weight=None):
     """What `reference.train_linear` makes of a model's parameters: (weights, intercept), curve."""
-    block = linear_model.block_rows(*X.shape, X.itemsize, "block")
+    block = train.block_rows(*X.shape, X.itemsize, "block")
     w, b, curve = reference.train_linear(
         X.tolist(),
         y.tolist(),
@@ -208,10 +207,10 @@ def test_a_penalty_too_strong_for_the_rate(batch_size):
 def test_blocks_are_as_long_as_memory_likes_them():
     """Protects shuffle="block": at least 16 rows and a page of 4096 bytes, at most all rows."""
     for n_features, itemsize, rows in [(20, 4, 51), (20, 8, 25), (784, 4, 16), (1, 8, 512)]:
-        assert linear_model.block_rows(10_000, n_features, itemsize, "block") == rows
-    assert linear_model.block_rows(11, 20, 4, "block") == 11
-    assert linear_model.block_rows(10_000, 20, 4, True) == 1
-    assert linear_model.block_rows(10_000, 20, 4, False) == 10_000
+        assert train.block_rows(10_000, n_features, itemsize, "block") == rows
+    assert train.block_rows(11, 20, 4, "block") == 11
+    assert train.block_rows(10_000, 20, 4, True) == 1
+    assert train.block_rows(10_000, 20, 4, False) == 10_000
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 100])

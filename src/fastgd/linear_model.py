@@ -2,309 +2,31 @@
 
 Change the import, keep the code; then ask for mini-batches (``batch_size``), another update rule
 (``optimizer``) or block-wise shuffling (``shuffle="block"``). Needs the extra ``[sklearn]``.
+
+Here stand the two estimators, as their users see them. What they share is in `_linear_base`, what
+they refuse in `_linear_input`, and the training loop in `train`.
 """
 
-import re
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
-from numbers import Integral, Real
+from numbers import Integral
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
-
-from . import _core
-from .optim import hyper_values, make_states
-from .schedules import SCHEDULES, Schedule
-from .train import Problem, Result, Run, block_rows, hopeless, train
+from numpy.typing import ArrayLike
 
 try:
-    from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.utils import assert_all_finite, check_random_state, compute_class_weight
-    from sklearn.utils._param_validation import Interval, Options, StrOptions
+    from sklearn.base import ClassifierMixin, RegressorMixin
+    from sklearn.utils import check_random_state, compute_class_weight
+    from sklearn.utils._param_validation import StrOptions
     from sklearn.utils.metaestimators import available_if
-    from sklearn.utils.multiclass import check_classification_targets
-    from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 except ImportError as error:  # pragma: no cover - the test environment has it
     raise ImportError(
         'fastgd.linear_model needs scikit-learn: pip install "fastgd[sklearn]"'
     ) from error
 
+from ._linear_base import LinearSGD, Target
+from ._linear_input import Array, finite, labels_in, losses_for, naming, row_weights
+
 __all__ = ["SGDClassifier", "SGDRegressor"]
-
-Array = NDArray[Any]
-
-
-def _losses(task: str) -> list[str]:
-    """Names of the losses that fit a task."""
-    return [name for name, info in _core.LOSSES.items() if info["task"] in (task, "both")]
-
-
-def _labels(y: Array) -> Array:
-    """Sorted labels in y, which must be a classification's."""
-    if y.dtype.kind not in "biuSU":
-        check_classification_targets(y)
-    elif y.dtype.kind in "iu" and y.size:
-        low, high = int(y.min()), int(y.max())
-        # counting is several times faster than np.unique
-        if high - low < 1024 and high <= np.iinfo(np.int64).max:
-            found: Array = np.flatnonzero(np.bincount(y.astype(np.int64) - low)) + low
-            return found.astype(y.dtype)
-    return np.unique(y)
-
-
-@contextmanager
-def _naming(name: str) -> Iterator[None]:
-    """Put the argument's name before an error of NumPy or scikit-learn that does not name it."""
-    try:
-        with np.errstate(over="ignore"):  # what overflows shows as not finite
-            yield
-    except (TypeError, ValueError) as error:
-        if re.search(r"\b(X|y|sample_weight)\b", str(error)):
-            raise
-        if "inconsistent numbers of samples" in str(error):
-            name = "X and y"
-        elif str(error).startswith("Input contains"):  # said of an object array of targets
-            name = "y"
-        kind = TypeError if isinstance(error, TypeError) else ValueError
-        raise kind(f"{name}: {error}") from None
-
-
-def _finite(given: ArrayLike, dtype: Any, name: str) -> Array:
-    """C-contiguous array of `dtype`, all of it finite."""
-    with _naming(name):
-        array: Array = np.ascontiguousarray(given, dtype=dtype)
-    if not _core.all_finite(array):
-        raise ValueError(f"{name} must hold numbers that are finite as {array.dtype}")
-    return array
-
-
-def _row_weights(X: Array, given: ArrayLike | None) -> Array:
-    """Sample weights, finite and not negative, of the dtype of X; ones for None."""
-    with _naming("sample_weight"):
-        weights = _check_sample_weight(given, X, dtype=X.dtype, ensure_non_negative=True)
-    return _finite(weights, X.dtype, "sample_weight")
-
-
-def _optimizer(given: Any) -> tuple[str, list[float]]:
-    """Split the parameter `optimizer` into a rule and the values of its hyper-parameters."""
-    if isinstance(given, str):
-        return given, hyper_values(given, {})
-    rule, settings = given if len(given) == 2 else (None, None)
-    if (
-        not isinstance(rule, str)
-        or rule not in _core.RULES
-        or not isinstance(settings, dict)
-        or "lr" in settings
-    ):
-        raise ValueError(
-            f"optimizer must be one of {', '.join(_core.RULES)}, or a pair of one and a dict of "
-            f"its hyper-parameters other than lr (see eta0); got {given!r}"
-        )
-    return rule, hyper_values(rule, settings)
-
-
-class _SGD(BaseEstimator):  # type: ignore[misc]
-    """What the classifier and the regressor share."""
-
-    loss_curve_: list[float]
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "penalty": [StrOptions({"l2"}), None],
-        "alpha": [Interval(Real, 0, None, closed="left")],
-        "l1_ratio": [Interval(Real, 0, 1, closed="both"), None],
-        "fit_intercept": ["boolean"],
-        "max_iter": [Interval(Integral, 1, None, closed="left")],
-        "tol": [Interval(Real, 0, None, closed="left"), None],
-        "shuffle": ["boolean", StrOptions({"block"})],
-        "verbose": ["verbose"],
-        "epsilon": [Interval(Real, 0, None, closed="left")],
-        "random_state": ["random_state"],
-        "learning_rate": [StrOptions(set(SCHEDULES))],
-        "eta0": [Interval(Real, 0, None, closed="neither")],
-        "power_t": [Interval(Real, 0, None, closed="left")],
-        "early_stopping": [Options(bool, {False})],
-        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
-        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
-        "warm_start": ["boolean"],
-        "average": [Options(bool, {False})],
-        "batch_size": [Interval(Integral, 1, None, closed="left")],
-        "optimizer": [StrOptions(set(_core.RULES)), tuple],
-    }
-
-    def _schedule(self) -> Schedule:
-        if self.learning_rate == "optimal":
-            if not self.alpha > 0:
-                raise ValueError(
-                    f'alpha must be above 0 with learning_rate="optimal"; got {self.alpha}'
-                )
-            return SCHEDULES["optimal"](self.alpha, self.loss, self._loss_parameter())
-        if self.learning_rate == "invscaling":
-            return SCHEDULES["invscaling"](self.eta0, self.power_t)
-        return SCHEDULES["constant"](self.eta0)
-
-    def _loss_parameter(self) -> float:
-        name = _core.LOSSES[self.loss]["parameter"]
-        return float(getattr(self, name)) if name else 0.0
-
-    def _run(self, X: Array, n_problems: int) -> Run:
-        """Gather what is the same for all problems, from the parameters."""
-        rule, hypers = _optimizer(self.optimizer)
-        n_jobs = getattr(self, "n_jobs", None) or 1
-        parallel = min(n_problems, n_jobs if n_jobs > 0 else _core.threads())
-        n_rows, n_features = X.shape
-        return Run(
-            X=X,
-            block=block_rows(n_rows, n_features, X.itemsize, self.shuffle),
-            batch_size=min(self.batch_size, n_rows),
-            loss=self.loss,
-            loss_parameter=self._loss_parameter(),
-            alpha=self.alpha if self.penalty == "l2" else 0.0,
-            fit_intercept=self.fit_intercept,
-            shuffle=bool(self.shuffle),
-            rule=rule,
-            hypers=hypers,
-            schedule=self._schedule(),
-            n_threads=max(1, _core.threads() // parallel),
-            n_parallel=parallel,
-        )
-
-    def _validated(self, X: ArrayLike, y: ArrayLike, **options: Any) -> tuple[Array, Array]:
-        """Check X and y; whether X is finite shows in training, without reading it once more."""
-        checked: tuple[Array, Array]
-        with _naming("X"):
-            checked = validate_data(
-                self,
-                X,
-                y,
-                dtype=[np.float64, np.float32],
-                order="C",
-                ensure_all_finite=False,
-                **options,
-            )
-        if checked[1].dtype.kind in "fc":
-            assert_all_finite(checked[1], input_name="y", estimator_name=type(self).__name__)
-        return checked
-
-    def _start(
-        self, X: Array, n_problems: int, coef: ArrayLike | None, intercept: ArrayLike | None
-    ) -> Array:
-        """Parameters to start from, (n_problems, n_features + 1): zeros, or what is given."""
-        params = np.zeros((n_problems, X.shape[1] + 1), X.dtype)
-        for name, given, part in (
-            ("coef_init", coef, params[:, :-1]),
-            ("intercept_init", intercept, params[:, -1]),
-        ):
-            if given is None:
-                continue
-            start = _finite(given, X.dtype, name)
-            if start.shape != part.shape and (n_problems > 1 or start.size != part.size):
-                raise ValueError(
-                    f"{name} must be of shape {part.shape}, as the data has it; got {start.shape}"
-                )
-            part[...] = start.reshape(part.shape)
-        return params
-
-    def _train(
-        self,
-        X: Array,
-        targets: list[Array],
-        weights: list[Array | None],
-        labels: list[str],
-        params: Array,
-        go_on: bool,
-        max_iter: int,
-        tol: float | None,
-    ) -> Result:
-        """Train every problem until it converges; epochs outside, problems inside."""
-        run = self._run(X, len(targets))
-        seeds = self._seeds(len(targets))
-        n_blocks = -(-X.shape[0] // run.block)
-        problems = [
-            Problem(
-                label=label,
-                y=y,
-                sample_weight=weight,
-                params=p,
-                states=self._first_states(run, k, p, go_on),
-                order=np.arange(n_blocks, dtype=np.int64),
-                seed=seed,
-                t=self.t_ - 1 if go_on else 0,
-                at_zero=self._at_zero[k] if go_on else 0.0,
-            )
-            for k, (label, y, weight, p, seed) in enumerate(
-                zip(labels, targets, weights, params, seeds, strict=True)
-            )
-        ]
-        try:
-            result = train(
-                run,
-                problems,
-                max_iter=max_iter,
-                tol=tol,
-                n_iter_no_change=self.n_iter_no_change,
-                verbose=self.verbose,
-            )
-        except _core.DivergenceError:
-            # A number in X that is not finite makes its row's prediction so: every epoch checks X.
-            assert_all_finite(X, input_name="X", estimator_name=type(self).__name__)
-            raise
-        messages = [message for p in problems if (message := hopeless(run, p))]
-        if tol is not None and not result.interrupted and not result.converged:
-            messages.append(
-                f"max_iter={max_iter} epochs were not enough to converge to tol={tol}; "
-                "raise max_iter, or tol."
-            )
-        for message in messages:
-            warnings.warn(message, ConvergenceWarning, stacklevel=4)
-        return result
-
-    def _first_states(
-        self, run: Run, k: int, params: Array, go_on: bool
-    ) -> tuple[Array | None, ...]:
-        """States of problem `k` to start with: zeros, or copies of what was kept so far."""
-        states = make_states(run.rule, run.hypers, params)
-        if not go_on or self._states_of != run.rule:
-            return states
-        return tuple(
-            new if new is None or old is None else old.astype(new.dtype)
-            for new, old in zip(states, self._states[k], strict=True)
-        )
-
-    @contextmanager
-    def _unchanged_on_error(self) -> Iterator[None]:
-        """Take back what was noted about the data if no model comes of it."""
-        before = self.__dict__.copy()
-        try:
-            yield
-        except BaseException:
-            self.__dict__ = before
-            raise
-
-    def _publish(self, result: Result, keep_curve: bool) -> None:
-        """Set the fitted attributes."""
-        params = np.stack([p.params for p in result.problems])
-        self.coef_ = np.ascontiguousarray(params[:, :-1]).reshape(self._coef_shape(params))
-        self.intercept_ = params[:, -1].copy()
-        self._states = [p.states for p in result.problems]
-        self._states_of = _optimizer(self.optimizer)[0]
-        self._at_zero = [p.at_zero for p in result.problems]
-        self.t_ = max(p.t for p in result.problems) + 1
-        self.n_iter_ = result.n_iter
-        self.loss_curve_ = (self.loss_curve_ if keep_curve else []) + result.curve
-
-    def _coef_shape(self, params: Array) -> tuple[int, ...]:
-        """Shape of ``coef_``: a regression has one axis."""
-        features = params.shape[1] - 1
-        return (features,) if isinstance(self, RegressorMixin) else (params.shape[0], features)
-
-    def _decision(self, X: ArrayLike) -> Array:
-        check_is_fitted(self)
-        with _naming("X"):
-            rows: Array = validate_data(self, X, reset=False, dtype=[np.float64, np.float32])
-        scores: Array = rows @ self.coef_.reshape(-1, rows.shape[1]).T + self.intercept_
-        return scores[:, 0] if scores.shape[1] == 1 else scores
 
 
 def _has_probabilities(estimator: Any) -> bool:
@@ -314,7 +36,7 @@ def _has_probabilities(estimator: Any) -> bool:
     return True
 
 
-class SGDClassifier(ClassifierMixin, _SGD):  # type: ignore[misc]
+class SGDClassifier(ClassifierMixin, LinearSGD):  # type: ignore[misc]
     """Linear classifier trained by gradient descent: ``sklearn.linear_model.SGDClassifier``.
 
     More than two classes are trained one against the rest. All parameters but the last two are
@@ -415,9 +137,13 @@ class SGDClassifier(ClassifierMixin, _SGD):  # type: ignore[misc]
     True
     """
 
+    n_jobs: int | None
+    class_weight: Any
+    classes_: Array
+
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        **_SGD._parameter_constraints,
-        "loss": [StrOptions(set(_losses("classification")))],
+        **LinearSGD._parameter_constraints,
+        "loss": [StrOptions(set(losses_for("classification")))],
         "n_jobs": [Integral, None],
         "class_weight": [StrOptions({"balanced"}), dict, None],
     }
@@ -449,29 +175,7 @@ class SGDClassifier(ClassifierMixin, _SGD):  # type: ignore[misc]
         batch_size: int = 1,
         optimizer: str | tuple[str, dict[str, Any]] = "sgd",
     ) -> None:
-        self.loss = loss
-        self.penalty = penalty
-        self.alpha = alpha
-        self.l1_ratio = l1_ratio
-        self.fit_intercept = fit_intercept
-        self.max_iter = max_iter
-        self.tol = tol
-        self.shuffle = shuffle
-        self.verbose = verbose
-        self.epsilon = epsilon
-        self.n_jobs = n_jobs
-        self.random_state = random_state
-        self.learning_rate = learning_rate
-        self.eta0 = eta0
-        self.power_t = power_t
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.n_iter_no_change = n_iter_no_change
-        self.class_weight = class_weight
-        self.warm_start = warm_start
-        self.average = average
-        self.batch_size = batch_size
-        self.optimizer = optimizer
+        self._keep(locals())
 
     def _seeds(self, n_problems: int) -> list[int]:
         """Shuffling seeds, drawn as scikit-learn draws them: the second draw of each class."""
@@ -481,37 +185,6 @@ class SGDClassifier(ClassifierMixin, _SGD):  # type: ignore[misc]
         if n_problems > 1:
             states = [np.random.RandomState(seed) for seed in state.randint(most, size=n_problems)]
         return [int((one.randint(1, most), one.randint(most))[1]) for one in states]
-
-    def fit(
-        self,
-        X: ArrayLike,
-        y: ArrayLike,
-        coef_init: ArrayLike | None = None,
-        intercept_init: ArrayLike | None = None,
-        sample_weight: ArrayLike | None = None,
-    ) -> Self:
-        """Train on (X, y).
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Finite; float32 and float64 in C order are used as they are.
-        y : array-like of shape (n_samples,)
-            Labels, of at least two classes.
-        coef_init, intercept_init : array-like, optional
-            Where to start.
-        sample_weight : array-like of shape (n_samples,), optional
-            Weights of the rows.
-
-        Returns
-        -------
-        SGDClassifier
-            self
-        """
-        if self.warm_start and hasattr(self, "coef_"):
-            coef_init = self.coef_ if coef_init is None else coef_init
-            intercept_init = self.intercept_ if intercept_init is None else intercept_init
-        return self._fit(X, y, None, sample_weight, coef_init, intercept_init, go_on=False)
 
     def partial_fit(
         self,
@@ -554,59 +227,32 @@ class SGDClassifier(ClassifierMixin, _SGD):  # type: ignore[misc]
                 )
         else:
             classes = self.classes_
-        return self._fit(X, y, classes, sample_weight, None, None, go_on=go_on, one_epoch=True)
+        return self._fit(X, y, sample_weight, one_epoch=True, classes=classes)
 
-    def _fit(
-        self,
-        X: ArrayLike,
-        y: ArrayLike,
-        classes: Array | None,
-        sample_weight: ArrayLike | None,
-        coef: ArrayLike | None,
-        intercept: ArrayLike | None,
-        *,
-        go_on: bool,
-        one_epoch: bool = False,
-    ) -> Self:
-        with self._unchanged_on_error():
-            self._validate_params()
-            X, y = self._validated(X, y, reset=not go_on)
-            with _naming("y"):
-                found = _labels(y)
-            if classes is None:
-                classes = found
-            unseen = np.setdiff1d(found, classes)
-            if unseen.size:
-                raise ValueError(f"y must hold labels out of classes {classes}; got {unseen}")
-            if len(classes) < 2:
-                raise ValueError(
-                    "y must hold at least two classes, the number of classes has to be greater "
-                    f"than one; got {len(classes)} class"
-                )
-            positives = [classes[1]] if len(classes) == 2 else list(classes)
-            targets = [2 * (y == one).astype(X.dtype) - 1 for one in positives]
-            labels = ["training"]
-            if len(positives) > 1:
-                labels = [f"training of class {one!s} against the rest" for one in positives]
-            weights = self._weights(X, y, classes, targets, sample_weight)
-            if go_on:
-                coef, intercept = self.coef_, self.intercept_
-            params = self._start(X, len(positives), coef, intercept)
-            result = self._train(
-                X,
-                targets,
-                weights,
-                labels,
-                params,
-                go_on,
-                1 if one_epoch else self.max_iter,
-                None if one_epoch else self.tol,
+    def _targets(
+        self, X: Array, y: Array, sample_weight: ArrayLike | None, classes: Array | None
+    ) -> list[Target]:
+        """1 and -1 for each class, or for the second of two; note the classes."""
+        with naming("y"):
+            found = labels_in(y)
+        if classes is None:
+            classes = found
+        unseen = np.setdiff1d(found, classes)
+        if unseen.size:
+            raise ValueError(f"y must hold labels out of classes {classes}; got {unseen}")
+        if len(classes) < 2:
+            raise ValueError(
+                "y must hold at least two classes, the number of classes has to be greater "
+                f"than one; got {len(classes)} class"
             )
-            self.classes_ = classes
-            self._publish(result, keep_curve=go_on)
-        if result.interrupted:
-            raise KeyboardInterrupt
-        return self
+        positives = [classes[1]] if len(classes) == 2 else list(classes)
+        targets = [2 * (y == one).astype(X.dtype) - 1 for one in positives]
+        labels = ["training"]
+        if len(positives) > 1:
+            labels = [f"training of class {one!s} against the rest" for one in positives]
+        weights = self._weights(X, y, classes, targets, sample_weight)
+        self.classes_ = classes
+        return list(zip(labels, targets, weights, strict=True))
 
     def _weights(
         self, X: Array, y: Array, classes: Array, targets: list[Array], given: ArrayLike | None
@@ -614,7 +260,7 @@ class SGDClassifier(ClassifierMixin, _SGD):  # type: ignore[misc]
         """Weights of the rows in each problem: the sample's times the class's; None for ones."""
         if given is None and self.class_weight is None:
             return [None] * len(targets)
-        rows = _row_weights(X, given)
+        rows = row_weights(X, given)
         by_class = compute_class_weight(self.class_weight, classes=classes, y=y)
         if not (np.isfinite(by_class) & (by_class >= 0)).all():
             raise ValueError(f"class_weight must be finite and 0 or more; got {by_class}")
@@ -699,7 +345,7 @@ class SGDClassifier(ClassifierMixin, _SGD):  # type: ignore[misc]
         return np.log(probabilities)
 
 
-class SGDRegressor(RegressorMixin, _SGD):  # type: ignore[misc]
+class SGDRegressor(RegressorMixin, LinearSGD):  # type: ignore[misc]
     """Linear regression trained by gradient descent: ``sklearn.linear_model.SGDRegressor``.
 
     All parameters but the last two are scikit-learn's, with its defaults; what this class does not
@@ -795,8 +441,8 @@ class SGDRegressor(RegressorMixin, _SGD):  # type: ignore[misc]
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        **_SGD._parameter_constraints,
-        "loss": [StrOptions(set(_losses("regression")))],
+        **LinearSGD._parameter_constraints,
+        "loss": [StrOptions(set(losses_for("regression")))],
     }
 
     def __init__(
@@ -824,64 +470,13 @@ class SGDRegressor(RegressorMixin, _SGD):  # type: ignore[misc]
         batch_size: int = 1,
         optimizer: str | tuple[str, dict[str, Any]] = "sgd",
     ) -> None:
-        self.loss = loss
-        self.penalty = penalty
-        self.alpha = alpha
-        self.l1_ratio = l1_ratio
-        self.fit_intercept = fit_intercept
-        self.max_iter = max_iter
-        self.tol = tol
-        self.shuffle = shuffle
-        self.verbose = verbose
-        self.epsilon = epsilon
-        self.random_state = random_state
-        self.learning_rate = learning_rate
-        self.eta0 = eta0
-        self.power_t = power_t
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.n_iter_no_change = n_iter_no_change
-        self.warm_start = warm_start
-        self.average = average
-        self.batch_size = batch_size
-        self.optimizer = optimizer
+        self._keep(locals())
 
     def _seeds(self, n_problems: int) -> list[int]:
         """Shuffling seed, drawn as scikit-learn draws it: the first draw of two."""
         state = check_random_state(self.random_state)
         most = np.iinfo(np.int32).max
         return [int((state.randint(most), state.randint(1, most))[0]) for _ in range(n_problems)]
-
-    def fit(
-        self,
-        X: ArrayLike,
-        y: ArrayLike,
-        coef_init: ArrayLike | None = None,
-        intercept_init: ArrayLike | None = None,
-        sample_weight: ArrayLike | None = None,
-    ) -> Self:
-        """Train on (X, y).
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Finite; float32 and float64 in C order are used as they are.
-        y : array-like of shape (n_samples,)
-            Finite targets.
-        coef_init, intercept_init : array-like, optional
-            Where to start.
-        sample_weight : array-like of shape (n_samples,), optional
-            Weights of the rows.
-
-        Returns
-        -------
-        SGDRegressor
-            self
-        """
-        if self.warm_start and hasattr(self, "coef_"):
-            coef_init = self.coef_ if coef_init is None else coef_init
-            intercept_init = self.intercept_ if intercept_init is None else intercept_init
-        return self._fit(X, y, sample_weight, coef_init, intercept_init, go_on=False)
 
     def partial_fit(
         self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
@@ -902,41 +497,15 @@ class SGDRegressor(RegressorMixin, _SGD):  # type: ignore[misc]
         SGDRegressor
             self
         """
-        go_on = hasattr(self, "coef_")
-        return self._fit(X, y, sample_weight, None, None, go_on=go_on, one_epoch=True)
+        return self._fit(X, y, sample_weight, one_epoch=True)
 
-    def _fit(
-        self,
-        X: ArrayLike,
-        y: ArrayLike,
-        sample_weight: ArrayLike | None,
-        coef: ArrayLike | None,
-        intercept: ArrayLike | None,
-        *,
-        go_on: bool,
-        one_epoch: bool = False,
-    ) -> Self:
-        with self._unchanged_on_error():
-            self._validate_params()
-            X, y = self._validated(X, y, reset=not go_on, y_numeric=True)
-            target = _finite(y, X.dtype, "y")
-            weight = None if sample_weight is None else _row_weights(X, sample_weight)
-            if go_on:
-                coef, intercept = self.coef_, self.intercept_
-            result = self._train(
-                X,
-                [target],
-                [weight],
-                ["training"],
-                self._start(X, 1, coef, intercept),
-                go_on,
-                1 if one_epoch else self.max_iter,
-                None if one_epoch else self.tol,
-            )
-            self._publish(result, keep_curve=go_on)
-        if result.interrupted:
-            raise KeyboardInterrupt
-        return self
+    def _targets(
+        self, X: Array, y: Array, sample_weight: ArrayLike | None, classes: Array | None
+    ) -> list[Target]:
+        """One problem: y itself."""
+        target = finite(y, X.dtype, "y")
+        weights = None if sample_weight is None else row_weights(X, sample_weight)
+        return [("training", target, weights)]
 
     def predict(self, X: ArrayLike) -> Array:
         """Prediction for each row.
