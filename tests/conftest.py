@@ -5,6 +5,7 @@ for each value, with that instruction set or number of threads in force. Whateve
 the two, it finds as it was.
 """
 
+import importlib
 import os
 import subprocess
 import sys
@@ -15,6 +16,9 @@ from hypothesis import settings
 
 import fastgd
 from fastgd import _core, config
+
+# its assertions show values, as those of the test files do
+pytest.register_assert_rewrite("linear_models")
 
 # around the widths of vectors, of cache lines and of what one thread is given
 SIZES = (0, 1, 7, 8, 9, 63, 64, 65, 4097)
@@ -94,6 +98,22 @@ def _assert_same_bits(actual, expected):
 def assert_same_bits():
     """Function (actual, expected): fail unless they are equal to the last bit."""
     return _assert_same_bits
+
+
+@pytest.fixture
+def without_library(monkeypatch):
+    """Function (name): from now on, importlib does not find this library."""
+    import_module = importlib.import_module
+
+    def hide(library):
+        def fail(name, *rest):
+            if name.partition(".")[0] == library:
+                raise ModuleNotFoundError(f"No module named {library!r}")
+            return import_module(name, *rest)
+
+        monkeypatch.setattr(importlib, "import_module", fail)
+
+    return hide
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import builtins
-import importlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -195,17 +195,15 @@ class TestRefusals:
         ],
     )
     def test_missing_library(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, library: str, extra: str
+        self,
+        tmp_path: Path,
+        without_library: Callable[[str], None],
+        name: str,
+        library: str,
+        extra: str,
     ) -> None:
         (tmp_path / name).write_text("")
-        importing = importlib.import_module
-
-        def fail(module: str, *rest: Any) -> Any:
-            if module.partition(".")[0] == library:
-                raise ModuleNotFoundError(f"No module named {library!r}")
-            return importing(module, *rest)
-
-        monkeypatch.setattr(importlib, "import_module", fail)
+        without_library(library)
         with pytest.raises(DataError, match=f"needs {library}") as caught:
             read_table(tmp_path / name, None if library == "sklearn" else "y")
         assert extra in str(caught.value)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import re
 import runpy
 import sys
@@ -366,16 +365,9 @@ class TestTrouble:
 
     @pytest.mark.parametrize("library", ["sklearn", "tqdm", "matplotlib"])
     def test_missing_library(
-        self, fail: Callable[..., str], monkeypatch: pytest.MonkeyPatch, library: str
+        self, fail: Callable[..., str], without_library: Callable[[str], None], library: str
     ) -> None:
-        importing = importlib.import_module
-
-        def without(name: str, *rest: Any) -> Any:
-            if name.partition(".")[0] == library:
-                raise ModuleNotFoundError(f"No module named {library!r}")
-            return importing(name, *rest)
-
-        monkeypatch.setattr(importlib, "import_module", without)
+        without_library(library)
         said = fail("train", "--epochs", "1")
         assert f"needs {library}" in said
         assert 'pip install "fastgd[train]"' in said
