@@ -2,10 +2,10 @@
 
 Everything else is tested against `fastgd.reference`, so it is itself tested against what we did not
 write: decimal arithmetic, finite differences, torch.optim and torch's autograd, scikit-learn's SGD.
+The update rules are next door, in ``test_reference_rules.py``.
 """
 
 import decimal
-import inspect
 import itertools
 import math
 
@@ -126,95 +126,6 @@ def test_derivatives_agree_with_one_update_of_scikit_learn(linear_model, loss, y
         X, weight = np.ones((2, 1)), [1.0, 0.0]
         model.fit(X, [y, -y], coef_init=[[p]], intercept_init=[0.0], sample_weight=weight)
         assert_allclose(reference.LOSSES[loss](p, y)[1], -model.intercept_[0], 1e-14, 1e-300)
-
-
-# ---- update rules --------------------------------------------------------------------------------
-
-
-def grid(**axes):
-    """Every combination of some hyper-parameters, as a list of dicts."""
-    return [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
-
-
-SGD_GRID = [
-    options
-    for options in grid(
-        momentum=[0.0, 0.9],
-        dampening=[0.0, 0.3],
-        weight_decay=[0.0, 0.05],
-        nesterov=[False, True],
-        maximize=[False, True],
-    )
-    # torch refuses the others
-    if not options["nesterov"] or (options["momentum"] and not options["dampening"])
-]
-ADAM_GRID = [
-    {**betas, **options}
-    for betas in ({}, {"beta1": 0.5, "beta2": 0.9}, {"beta1": 0.0, "beta2": 0.99})
-    for options in grid(eps=[1e-8, 1e-3], weight_decay=[0.0, 0.05], maximize=[False, True])
-]
-RULE_CASES = [
-    (name, options)
-    for name, options_grid in {
-        "sgd": [{}, *SGD_GRID],
-        "adam": [{}, *ADAM_GRID],
-        "adamw": [{}, *ADAM_GRID],
-    }.items()
-    for options in options_grid
-]
-TORCH_NAMES = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW"}
-
-
-def torch_optimizer(torch, name, params, *, lr, **options):
-    """Return torch's optimizer of that name, in its plainest implementation."""
-    if name != "sgd":
-        options["betas"] = (options.pop("beta1", 0.9), options.pop("beta2", 0.999))
-    return getattr(torch.optim, TORCH_NAMES[name])(params, lr=lr, foreach=False, **options)
-
-
-@pytest.mark.parametrize(("name", "options"), RULE_CASES)
-def test_rules_follow_torch_optim(torch, name, options):
-    """Protects every term of every rule, and what it remembers, over 50 steps of changing lr."""
-    rng = np.random.default_rng(1)
-    start = rng.normal(size=9)
-    theirs = torch.tensor(start, requires_grad=True)
-    optimizer = torch_optimizer(torch, name, [theirs], lr=0.1, **options)
-    ours, state = start.tolist(), {}
-    for t in range(1, 51):
-        grad = rng.normal(size=9) * 10.0 ** rng.integers(-6, 3, size=9)
-        lr = 0.1 / math.sqrt(t)
-        optimizer.param_groups[0]["lr"] = lr
-        theirs.grad = torch.tensor(grad)
-        optimizer.step()
-        reference.RULES[name](ours, grad.tolist(), state, t, lr=lr, **options)
-
-        assert_allclose(ours, theirs.detach().numpy(), rtol=1e-12, atol=1e-13)
-        expected = {k: v.numpy() for k, v in optimizer.state[theirs].items() if k != "step"}
-        assert state.keys() == {k for k, v in expected.items() if v is not None}
-        for key, remembered in state.items():
-            assert_allclose(remembered, expected[key], rtol=1e-12, atol=1e-13, err_msg=key)
-
-
-@pytest.mark.parametrize("name", reference.RULES)
-def test_rules_have_the_defaults_of_torch(torch, name):
-    """Protects the defaults: a call without hyper-parameters does what torch does."""
-    parameters = inspect.signature(reference.RULES[name]).parameters
-    ours = {k: p.default for k, p in parameters.items() if p.kind is p.KEYWORD_ONLY}
-    theirs = getattr(torch.optim, TORCH_NAMES[name])([torch.zeros(1)]).defaults
-    theirs["beta1"], theirs["beta2"] = theirs.get("betas", (None, None))
-    assert ours == {key: theirs[key] for key in ours}
-    assert "lr" in ours
-
-
-@pytest.mark.parametrize("name", reference.RULES)
-def test_rules_update_in_place_and_leave_the_gradient(name):
-    """Protects callers that hold on to the list: it is changed, and the gradient is not."""
-    param, grad, state = [1.0, -2.0], [0.5, 0.25], {}
-    alias = param
-    reference.RULES[name](param, grad, state, 1, weight_decay=0.1, maximize=True)
-    assert alias is param
-    assert param != [1.0, -2.0]
-    assert grad == [0.5, 0.25]
 
 
 # ---- schedules -----------------------------------------------------------------------------------
@@ -489,6 +400,16 @@ def torch_loss(torch, loss, p, y, epsilon):
     if loss == "huber":
         return functional.huber_loss(p, y, delta=epsilon, reduction="none")
     return functional.softplus(-y * p) if loss == "log_loss" else functional.relu(1 - y * p)
+
+
+TORCH_NAMES = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW"}
+
+
+def torch_optimizer(torch, name, params, *, lr, **options):
+    """Return torch's optimizer of that name, in its plainest implementation."""
+    if name != "sgd":
+        options["betas"] = (options.pop("beta1", 0.9), options.pop("beta2", 0.999))
+    return getattr(torch.optim, TORCH_NAMES[name])(params, lr=lr, foreach=False, **options)
 
 
 def train_with_torch(

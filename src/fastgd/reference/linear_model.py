@@ -1,0 +1,335 @@
+"""Linear model: prediction, gradient, step, and the whole loop."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from . import sampler
+from .losses import LOSSES, Loss, huber
+from .rules import RULES, State, Vector
+from .sampler import BLOCK
+from .schedules import SCHEDULES
+
+
+def linear_prediction(x: Sequence[float], w: Sequence[float], b: float) -> float:
+    """Predict with a linear model: x . w + b.
+
+    Parameters
+    ----------
+    x : sequence of float
+        One row of data.
+    w : sequence of float
+        Weights, as long as `x`.
+    b : float
+        Intercept.
+
+    Returns
+    -------
+    float
+        The prediction.
+
+    Examples
+    --------
+    >>> linear_prediction([1.0, 2.0], [10.0, 100.0], 0.5)
+    210.5
+    """
+    return sum(xj * wj for xj, wj in zip(x, w, strict=True)) + b
+
+
+def _loss_function(loss: str, epsilon: float) -> Loss:
+    """Return the loss of that name as a function of prediction and target alone."""
+    return (lambda p, y: huber(p, y, epsilon)) if loss == "huber" else LOSSES[loss]
+
+
+def linear_gradient(
+    X: Sequence[Sequence[float]],
+    y: Sequence[float],
+    w: Sequence[float],
+    b: float,
+    rows: Sequence[int],
+    loss: str,
+    *,
+    epsilon: float = 0.1,
+    sample_weight: Sequence[float] | None = None,
+) -> tuple[float, Vector, float]:
+    """Mean loss of a linear model over some rows, and its gradient.
+
+    By the chain rule, with p_i = x_i . w + b and s_i the weight of row i, the gradient is the mean
+    over the rows of s_i loss'(p_i, y_i) x_i, and of s_i loss'(p_i, y_i) for the intercept
+    (Bottou, 2010, section 2.1). Regularisation is not in it.
+
+    Parameters
+    ----------
+    X : sequence of sequence of float, shape (n_samples, n_features)
+        Data.
+    y : sequence of float, shape (n_samples,)
+        Targets; -1 or +1 for the losses of classification.
+    w : sequence of float, shape (n_features,)
+        Weights.
+    b : float
+        Intercept.
+    rows : sequence of int
+        The rows to use: a batch.
+    loss : str
+        Name of the loss.
+    epsilon : float, default=0.1
+        Where the Huber loss turns straight.
+    sample_weight : sequence of float, shape (n_samples,), optional
+        Weight of each row, 1 by default. The mean divides by the number of rows all the same.
+
+    Returns
+    -------
+    value : float
+        Mean weighted loss.
+    gradient_w : list of float, shape (n_features,)
+        Its gradient with respect to the weights.
+    gradient_b : float
+        Its gradient with respect to the intercept.
+
+    Examples
+    --------
+    >>> X, y = [[1.0, 0.0], [0.0, 2.0]], [1.0, -1.0]
+    >>> linear_gradient(X, y, [0.0, 0.0], 0.0, [0, 1], "squared_error")
+    (0.5, [-0.5, 1.0], 0.0)
+    """
+    value_and_derivative = _loss_function(loss, epsilon)
+    value = gradient_b = 0.0
+    gradient_w = [0.0] * len(w)
+    for i in rows:
+        loss_value, derivative = value_and_derivative(linear_prediction(X[i], w, b), y[i])
+        if sample_weight is not None:
+            loss_value *= sample_weight[i]
+            derivative *= sample_weight[i]
+        value += loss_value
+        gradient_b += derivative
+        gradient_w = [g + derivative * xj for g, xj in zip(gradient_w, X[i], strict=True)]
+    m = len(rows)
+    return value / m, [g / m for g in gradient_w], gradient_b / m
+
+
+def linear_step(
+    w: Vector,
+    b: Vector,
+    gradient_w: Sequence[float],
+    gradient_b: float,
+    state: tuple[State, State],
+    t: int,
+    *,
+    lr: float,
+    alpha: float = 0.0,
+    optimizer: str | tuple[str, dict[str, Any]] = "sgd",
+    fit_intercept: bool = True,
+) -> None:
+    """Update a linear model in place, given the gradient of the data term.
+
+    The objective is mean loss + alpha/2 ||w||^2. Its gradient, that of the data term + alpha w for
+    the weights and without regularisation for the intercept, goes through the update rule.
+
+    Plain sgd does the same step in scikit-learn's form, w <- max(0, 1 - lr alpha) w - lr gradient:
+    a regularisation too strong for the learning rate takes the weights to zero, not beyond.
+
+    A ``weight_decay`` among the hyper-parameters of the rule (AdamW has one by default) comes on
+    top of alpha and applies to all that the rule updates, the intercept included.
+
+    Parameters
+    ----------
+    w : list of float, shape (n_features,)
+        Weights, updated in place.
+    b : list of float, shape (1,)
+        Intercept, updated in place.
+    gradient_w, gradient_b
+        As from `linear_gradient`.
+    state : tuple of two dicts
+        What the rule remembers of the weights and of the intercept, updated in place.
+    t : int
+        Number of this update, from 1 on.
+    lr : float
+        Learning rate.
+    alpha : float, default=0
+        Strength of the L2 regularisation.
+    optimizer : str or (str, dict), default="sgd"
+        Name of the rule, or that and its hyper-parameters but for lr.
+    fit_intercept : bool, default=True
+        Whether to update the intercept.
+
+    Examples
+    --------
+    >>> w, b = [1.0, -1.0], [0.0]
+    >>> linear_step(w, b, [2.0, 0.0], 1.0, ({}, {}), 1, lr=0.25, alpha=1.0)
+    >>> w, b
+    ([0.25, -0.75], [-0.25])
+    """
+    name, options = (optimizer, {}) if isinstance(optimizer, str) else optimizer
+    plain = name == "sgd" and not any(
+        options.get(key) for key in ("momentum", "weight_decay", "maximize")
+    )
+    rule = RULES[name]
+    if plain:
+        scale = max(0.0, 1.0 - lr * alpha)
+        w[:] = [scale * wj - lr * g for wj, g in zip(w, gradient_w, strict=True)]
+    else:
+        gradient_w = [g + alpha * wj for wj, g in zip(w, gradient_w, strict=True)]
+        rule(w, gradient_w, state[0], t, lr=lr, **options)
+    if fit_intercept:
+        rule(b, [gradient_b], state[1], t, lr=lr, **options)
+
+
+def train_linear(
+    X: Sequence[Sequence[float]],
+    y: Sequence[float],
+    w: Sequence[float],
+    b: float,
+    *,
+    loss: str,
+    epsilon: float = 0.1,
+    penalty: str | None = "l2",
+    alpha: float = 1e-4,
+    fit_intercept: bool = True,
+    max_iter: int = 1,
+    tol: float | None = None,
+    n_iter_no_change: int = 5,
+    shuffle: bool | str = True,
+    seed: int = 1,
+    block: int = BLOCK,
+    learning_rate: str = "constant",
+    eta0: float = 0.01,
+    power_t: float = 0.5,
+    batch_size: int = 1,
+    optimizer: str | tuple[str, dict[str, Any]] = "sgd",
+    sample_weight: Sequence[float] | None = None,
+    t: int = 0,
+    state: tuple[State, State] | None = None,
+) -> tuple[Vector, float, Vector]:
+    """Train a linear model: the whole loop.
+
+    For each epoch: put the rows in order, cut them into batches (the last may be smaller), and for
+    each batch compute the gradient (`linear_gradient`) and update (`linear_step`). With batch size
+    1 and plain sgd this is scikit-learn's SGDClassifier and SGDRegressor, but for two details:
+    scikit-learn cuts loss derivatives off at 1e12, and it counts the regularisation of its
+    objective row by row, not at the end of the epoch. Diverging training gives inf and nan here.
+
+    Parameters
+    ----------
+    X : sequence of sequence of float, shape (n_samples, n_features)
+        Data.
+    y : sequence of float, shape (n_samples,)
+        Targets; -1 or +1 for the losses of classification.
+    w : sequence of float, shape (n_features,)
+        Weights to start from; left as they are.
+    b : float
+        Intercept to start from.
+    loss : str
+        Name of the loss, a key of `LOSSES`.
+    epsilon : float, default=0.1
+        Where the Huber loss turns straight.
+    penalty : {"l2", None}, default="l2"
+        Whether to regularise.
+    alpha : float, default=1e-4
+        Strength of the regularisation; the schedule ``"optimal"`` depends on it too.
+    fit_intercept : bool, default=True
+        Whether to train the intercept.
+    max_iter : int, default=1
+        Epochs, at most.
+    tol : float, optional
+        Stop after `n_iter_no_change` epochs in a row whose objective is not below the best so far
+        by `tol`. By default all epochs are done.
+    n_iter_no_change : int, default=5
+        See `tol`.
+    shuffle : {True, False, "block"}, default=True
+        Order of the rows: a new one for each epoch, as they are, or blocks of neighbours in a new
+        order for each epoch.
+    seed : int, default=1
+        Seed of the shuffling, 0 <= seed < 2^32.
+    block : int, default=BLOCK
+        Rows in a block, for ``shuffle="block"``.
+    learning_rate : {"constant", "invscaling", "optimal"}, default="constant"
+        Name of the schedule, a key of `SCHEDULES`.
+    eta0 : float, default=0.01
+        Learning rate at the start, for constant and invscaling.
+    power_t : float, default=0.5
+        Exponent of invscaling.
+    batch_size : int, default=1
+        Rows in a batch.
+    optimizer : str or (str, dict), default="sgd"
+        Name of the update rule, a key of `RULES`, or that and its hyper-parameters but for lr.
+    sample_weight : sequence of float, shape (n_samples,), optional
+        Weight of each row, 1 by default.
+    t : int, default=0
+        Updates done before: the schedule goes on from there.
+    state : tuple of two dicts, optional
+        What the rule remembers of the weights and of the intercept, updated in place. To go on with
+        a training, give it the tuple of the time before, and `t`.
+
+    Returns
+    -------
+    w : list of float, shape (n_features,)
+        Trained weights.
+    b : float
+        Trained intercept.
+    loss_curve : list of float, shape (n_epochs,)
+        The objective of each epoch: the mean over the rows of the weighted loss, each at the time
+        when the row is used, before the update, + alpha/2 ||w||^2 at the end of the epoch.
+
+    Examples
+    --------
+    Learn y = 2 x - 1 from five points:
+
+    >>> X = [[-2.0], [-1.0], [0.0], [1.0], [2.0]]
+    >>> y = [2.0 * x - 1.0 for (x,) in X]
+    >>> w, b, loss_curve = train_linear(
+    ...     X, y, [0.0], 0.0, loss="squared_error", penalty=None, eta0=0.1, max_iter=50
+    ... )
+    >>> round(w[0], 3), round(b, 3), len(loss_curve)
+    (2.0, -1.0, 50)
+    """
+    n = len(X)
+    schedule_options: dict[str, tuple[float | str, ...]] = {
+        "constant": (eta0,),
+        "invscaling": (eta0, power_t),
+        "optimal": (alpha, loss),
+    }
+    schedule = SCHEDULES[learning_rate](*schedule_options[learning_rate])
+    decay = alpha if penalty == "l2" else 0.0
+    block = block if shuffle == "block" else 1
+    order = list(range(math.ceil(n / block)))
+    state = ({}, {}) if state is None else state
+
+    w, bias = list(w), [b]
+    loss_curve: Vector = []
+    best, epochs_without_progress = math.inf, 0
+    for _ in range(max_iter):
+        if shuffle:
+            sampler.shuffle(order, seed)
+        visit = list(sampler.rows(order, block, n))
+        loss_sum = 0.0
+        for start in range(0, n, batch_size):
+            batch = visit[start : start + batch_size]
+            value, gradient_w, gradient_b = linear_gradient(
+                X, y, w, bias[0], batch, loss, epsilon=epsilon, sample_weight=sample_weight
+            )
+            loss_sum += value * len(batch)
+            t += 1
+            linear_step(
+                w,
+                bias,
+                gradient_w,
+                gradient_b,
+                state,
+                t,
+                lr=schedule(t),
+                alpha=decay,
+                optimizer=optimizer,
+                fit_intercept=fit_intercept,
+            )
+        objective = loss_sum / n + 0.5 * decay * sum(wj * wj for wj in w)
+        loss_curve.append(objective)
+
+        # scikit-learn's rule to stop: no progress by tol for some epochs in a row
+        if tol is not None and objective > best - tol:
+            epochs_without_progress += 1
+        else:
+            epochs_without_progress = 0
+        best = min(best, objective)
+        if epochs_without_progress >= n_iter_no_change:
+            break
+    return w, bias[0], loss_curve
