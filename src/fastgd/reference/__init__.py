@@ -16,6 +16,9 @@ The parts, each a plain function and, by name, a row of a table:
                         a rate for each parameter: `adagrad`, `adadelta`, `rmsprop`, `ftrl`
                         Adam and its kin: `adam`, `adamw`, `nadam`, `radam`, `adamax`, `adabelief`,
                         `yogi`, `adan`, `sparse_adam`
+                        a layer as a whole: `lars`, `lamb`, `adafactor`, `muon` (`newton_schulz`)
+                        no schedule, no learning rate: `schedule_free_sgd`, `schedule_free_adamw`
+                        (`schedule_free_eval`), `prodigy`
 `SCHEDULES`             `constant`, `invscaling`, `optimal`
 sampler                 `xorshift32`, `shuffle`, `rows`
 linear model            `linear_prediction`, `linear_gradient`, `linear_step`, `train_linear`
@@ -23,25 +26,59 @@ linear model            `linear_prediction`, `linear_gradient`, `linear_step`, `
 
 References
 ----------
+Bernstein, Wang, Azizzadenesheli, Anandkumar (2018), signSGD: compressed optimisation for non-convex
+problems, ICML.
 Bottou (2010), Large-scale machine learning with stochastic gradient descent, COMPSTAT.
 Bottou (2012), Stochastic gradient descent tricks, Neural Networks: Tricks of the Trade.
+Chen, Liang, Huang, Real, Wang, Liu, Pham, Dong, Luong, Hsieh, Lu, Le (2023), Symbolic discovery of
+optimization algorithms, NeurIPS.
+Defazio, Yang, Mehta, Mishchenko, Khaled, Cutkosky (2024), The road less scheduled, NeurIPS.
+Dozat (2016), Incorporating Nesterov momentum into Adam, ICLR workshop.
+Duchi, Hazan, Singer (2011), Adaptive subgradient methods for online learning and stochastic
+optimization, Journal of Machine Learning Research 12.
 Durstenfeld (1964), Algorithm 235: random permutation, Communications of the ACM 7(7).
+Graves (2013), Generating sequences with recurrent neural networks, arXiv:1308.0850.
 Hastie, Tibshirani, Friedman (2009), The elements of statistical learning, 2nd edition.
 Huber (1964), Robust estimation of a location parameter, Ann. Math. Statist. 35(1).
+Igel, Hüsken (2000), Improving the Rprop learning algorithm, Neural Computation.
+Jordan, Jin, Boza, You, Cesista, Newhouse, Bernstein (2024), Muon: an optimizer for hidden layers in
+neural networks, kellerjordan.github.io/posts/muon.
 Kingma, Ba (2015), Adam: a method for stochastic optimization, ICLR.
+Liu, Jiang, He, Chen, Liu, Gao, Han (2020), On the variance of the adaptive learning rate and
+beyond, ICLR.
+Liu, Su, and others (2025), Muon is scalable for LLM training, arXiv:2502.16982.
 Loshchilov, Hutter (2019), Decoupled weight decay regularization, ICLR.
 Mächler (2012), Accurately computing log(1 - exp(-|a|)), vignette of the R package Rmpfr.
 Marsaglia (2003), Xorshift RNGs, Journal of Statistical Software 8(14).
-Polyak (1964), Some methods of speeding up the convergence of iteration methods, USSR Comput.
-Math. Math. Phys. 4(5).
+McMahan, Holt, Sculley, Young, and others (2013), Ad click prediction: a view from the trenches,
+KDD.
+Mishchenko, Defazio (2024), Prodigy: an expeditiously adaptive parameter-free learner, ICML.
+Polyak (1964), Some methods of speeding up the convergence of iteration methods, USSR Comput. Math.
+Math. Phys. 4(5).
 Polyak, Juditsky (1992), Acceleration of stochastic approximation by averaging, SIAM J. Control
 Optim. 30(4).
+Reddi, Kale, Kumar (2018), On the convergence of Adam and beyond, ICLR.
+Riedmiller, Braun (1993), A direct adaptive method for faster backpropagation learning: the RPROP
+algorithm, IEEE International Conference on Neural Networks.
 Robbins, Monro (1951), A stochastic approximation method, Ann. Math. Statist. 22(3).
 Shalev-Shwartz, Singer, Srebro (2007), Pegasos: primal estimated sub-gradient solver for SVM, ICML.
+Shazeer, Stern (2018), Adafactor: adaptive learning rates with sublinear memory cost, ICML.
 Sutskever, Martens, Dahl, Hinton (2013), On the importance of initialization and momentum in deep
 learning, ICML.
+Tieleman, Hinton (2012), Lecture 6.5: RMSProp, Coursera: Neural networks for machine learning.
+Xie, Zhou, Li, Lin, Yan (2022), Adan: adaptive Nesterov momentum algorithm for faster optimizing
+deep models, arXiv:2208.06677.
+Xu (2011), Towards optimal one pass large scale learning with averaged stochastic gradient descent,
+arXiv:1107.2490.
 Xu, Qiu, Yuan, Jiang, Renggli, Gan, Kara, Li, Liu, Wu, Ye, Zhang (2022), In-database machine
 learning with CorgiPile: stochastic gradient descent without full data shuffle, SIGMOD.
+You, Gitman, Ginsburg (2017), Large batch training of convolutional networks, arXiv:1708.03888.
+You, Li, Reddi, Hseu, Kumar, Bhojanapalli, Song, Demmel, Keutzer, Hsieh (2020), Large batch
+optimization for deep learning: training BERT in 76 minutes, ICLR.
+Zaheer, Reddi, Sachan, Kale, Kumar (2018), Adaptive methods for nonconvex optimization, NeurIPS.
+Zeiler (2012), ADADELTA: an adaptive learning rate method, arXiv:1212.5701.
+Zhuang, Tang, Ding, Tatikonda, Dvornek, Papademetris, Duncan (2020), AdaBelief optimizer: adapting
+stepsizes by the belief in observed gradients, NeurIPS.
 """
 
 from collections.abc import Callable
@@ -52,6 +89,7 @@ from .rules import (
     RULES,
     adabelief,
     adadelta,
+    adafactor,
     adagrad,
     adam,
     adamax,
@@ -59,11 +97,19 @@ from .rules import (
     adan,
     asgd,
     ftrl,
+    lamb,
+    lars,
     lion,
+    muon,
     nadam,
+    newton_schulz,
+    prodigy,
     radam,
     rmsprop,
     rprop,
+    schedule_free_adamw,
+    schedule_free_eval,
+    schedule_free_sgd,
     sgd,
     signum,
     sparse_adam,
@@ -79,6 +125,7 @@ __all__ = [
     "SCHEDULES",
     "adabelief",
     "adadelta",
+    "adafactor",
     "adagrad",
     "adam",
     "adamax",
@@ -91,17 +138,25 @@ __all__ = [
     "hinge",
     "huber",
     "invscaling",
+    "lamb",
+    "lars",
     "linear_gradient",
     "linear_prediction",
     "linear_step",
     "lion",
     "log_loss",
+    "muon",
     "nadam",
+    "newton_schulz",
     "optimal",
+    "prodigy",
     "radam",
     "rmsprop",
     "rows",
     "rprop",
+    "schedule_free_adamw",
+    "schedule_free_eval",
+    "schedule_free_sgd",
     "sgd",
     "shuffle",
     "signum",

@@ -10,8 +10,10 @@ from collections.abc import Callable
 
 from ._common import State, Vector
 from .adaptive import adadelta, adagrad, ftrl, rmsprop
+from .layerwise import adafactor, lamb, lars, muon, newton_schulz
 from .moments import adabelief, adam, adamax, adamw, adan, nadam, radam, sparse_adam, yogi
 from .momentum import asgd, lion, rprop, sgd, signum
+from .tuning_free import prodigy, schedule_free_adamw, schedule_free_eval, schedule_free_sgd
 
 __all__ = [
     "RULES",
@@ -20,6 +22,7 @@ __all__ = [
     "Vector",
     "adabelief",
     "adadelta",
+    "adafactor",
     "adagrad",
     "adam",
     "adamax",
@@ -27,11 +30,19 @@ __all__ = [
     "adan",
     "asgd",
     "ftrl",
+    "lamb",
+    "lars",
     "lion",
+    "muon",
     "nadam",
+    "newton_schulz",
+    "prodigy",
     "radam",
     "rmsprop",
     "rprop",
+    "schedule_free_adamw",
+    "schedule_free_eval",
+    "schedule_free_sgd",
     "sgd",
     "signum",
     "sparse_adam",
@@ -61,6 +72,13 @@ RULES: dict[str, Rule] = {
         yogi,
         adan,
         sparse_adam,
+        lars,
+        lamb,
+        adafactor,
+        muon,
+        schedule_free_sgd,
+        schedule_free_adamw,
+        prodigy,
     )
 }
 """The update rules by name."""
