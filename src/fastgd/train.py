@@ -67,7 +67,7 @@ class Run:
     shuffle: bool
     rule: str
     hypers: list[float]
-    schedule: Schedule
+    schedule: Schedule  # of the number of the update, from 0 on
     n_threads: int  # of each problem
     n_parallel: int  # problems at a time
     stop: Event = field(default_factory=Event)
@@ -86,11 +86,11 @@ class Run:
                 return
             stop = min(n_rows, start + rows_per_call)
             n_updates = -(-(stop - start) // self.batch_size)
-            steps = np.arange(problem.t + 1, problem.t + 1 + n_updates)
+            steps = np.arange(problem.t, problem.t + n_updates)
             loss_sum += self._stretch(problem, memory, self.schedule(steps), start, stop)
             problem.t += n_updates
         if not _core.all_finite(problem.params):
-            raise self._diverged(problem, problem.t)
+            raise self._diverged(problem, problem.t - 1)
         objective = loss_sum / n_rows
         if self.alpha:  # not 0 times the square of large weights, which may be infinite
             weights = problem.params[:-1].astype(np.float64)
@@ -123,7 +123,7 @@ class Run:
                 n_threads=self.n_threads,
             )
         except _core.DivergenceError as error:
-            step = problem.t + (error.position - start) // self.batch_size + 1
+            step = problem.t + (error.position - start) // self.batch_size
             raise self._diverged(problem, step, error.position) from None
 
     def loss_at_zero(self, problem: Problem, step: int) -> float:
@@ -137,7 +137,7 @@ class Run:
     def _diverged(self, problem: Problem, step: int, position: int = -1) -> _core.DivergenceError:
         lr = float(self.schedule(np.array([step]))[0])
         error = _core.DivergenceError(
-            f"{problem.label} diverged at step {step} (epoch {len(problem.curve) + 1}): a "
+            f"{problem.label} diverged at step {step + 1} (epoch {len(problem.curve) + 1}): a "
             f"prediction, loss or weight is no longer finite. The learning rate, {lr:.3g} at that "
             "step, is too high for this data: lower eta0 (or raise alpha, with "
             'learning_rate="optimal"), or scale the features, as with StandardScaler.'
