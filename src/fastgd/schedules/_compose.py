@@ -101,12 +101,12 @@ def multiplicative(lr: float, lr_lambda: Callable[[int], float]) -> Schedule:
     return _Multiplicative(real("lr", lr), function_of("lr_lambda", lr_lambda))
 
 
-@dataclass
+@dataclass(repr=False, unsafe_hash=True)
 class _Multiplicative:
     lr: float
     lr_lambda: Callable[[int], float]
     # step and product: replaced as one, so that threads do not mix them up
-    _last: tuple[int, float] = field(default=(0, 1.0), repr=False, compare=False)
+    _last: tuple[int, float] = field(default=(0, 1.0), compare=False)
 
     def __call__(self, step: Any) -> Any:
         """Value at a step, or at each of many."""
@@ -125,6 +125,10 @@ class _Multiplicative:
             values[i] = self.lr * product
         self._last = at, product
         return values.reshape(t.shape)[()]
+
+    def __repr__(self) -> str:
+        """Name and constants."""
+        return f"multiplicative(lr={self.lr!r}, lr_lambda={self.lr_lambda!r})"
 
 
 def join(schedules: Sequence[Schedule | float], boundaries: Sequence[int]) -> Schedule:
@@ -263,7 +267,7 @@ def warmup(schedule: Schedule | float, warmup_steps: int, start_value: float = 0
 def _warmup(t: Array, schedule: Schedule, warmup_steps: int, start_value: float) -> Array:
     after = values_of(schedule, np.maximum(t - warmup_steps, 0.0))
     if not warmup_steps:
-        return after
+        return after.copy()  # it may be someone else's
     x = np.minimum(t / warmup_steps, 1.0)
     return np.where(x < 1.0, anneal(start_value, after, x, "linear"), after)
 
@@ -320,5 +324,6 @@ def wsd(
         )
     if choice("decay", decay, ("sqrt", "linear", "cosine", "exponential")) == "exponential":
         lr, end = positive("lr", lr), positive("end_value", end_value)
+    up = Closed(_annealed, (real("start_value", start_value), lr, max(1, n_warmup), "linear"))
     down = Closed(_annealed, (lr if n_decay else end, end, max(1, n_decay), decay))
-    return warmup(join([lr, down], [n - n_decay - n_warmup]), n_warmup, start_value)
+    return join([up, lr, down], [n_warmup, n - n_decay])

@@ -49,7 +49,7 @@ def cosine(
     Examples
     --------
     >>> from fastgd.schedules import cosine
-    >>> cosine(1.0, 4).__call__([0, 2, 4, 8]).round(12)
+    >>> cosine(1.0, 4)([0, 2, 4, 8]).round(12)
     array([1. , 0.5, 0. , 1. ])
     >>> cosine(1.0, 4, 0.1, cycle=False)([4, 8])
     array([0.1, 0.1])

@@ -452,7 +452,7 @@ def piecewise(
     lr : float
         Value at step 0.
     boundaries_and_scales : dict of int to float
-        Step -> what the value is multiplied with there, at least 0; the scales add up as factors.
+        Step -> what the value so far is multiplied with there, at least 0.
     interpolate_type : {"constant", "linear", "cosine"}, default="constant"
         Hold each value until the next step that is named, or go there in a straight line or in
         half a cosine.

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
@@ -149,8 +150,8 @@ class ReduceLROnPlateau:
 
         Raises
         ------
-        ValueError
-            If a name is missing or unknown; nothing is loaded then.
+        TypeError, ValueError
+            If a name is missing or unknown, or a setting not allowed; nothing is loaded then.
         """
         names = {f.name for f in fields(self)}
         if wrong := sorted(names ^ set(state_dict)):
@@ -158,5 +159,7 @@ class ReduceLROnPlateau:
                 f"state_dict must hold just {', '.join(sorted(names))}; missing or unknown: "
                 f"{', '.join(wrong)}"
             )
-        self.__dict__.update(state_dict)
-        self._check()
+        trial = copy(self)
+        trial.__dict__.update(state_dict)
+        trial._check()
+        self.__dict__.update(trial.__dict__)
