@@ -35,6 +35,30 @@ class Step:
 
 
 @dataclass(frozen=True)
+class ModelStep:
+    """What one training step does to the 366 parameters of YOLO26n beside backpropagation.
+
+    Clip the gradients to a norm of 10, step, move the average of the parameters.
+    """
+
+    rule: str
+    threads: int = 1
+
+    def __str__(self) -> str:
+        """Name the case in one line."""
+        return f"{self.rule}, {threads_text(self.threads)}"
+
+    @property
+    def family(self) -> str:
+        """What the peers that are compared have in common."""
+        return f"{self.rule}, YOLO26n"
+
+    def within(self, limit: int) -> tuple[ModelStep, float]:
+        """Return the case itself: the model has the size it has."""
+        return self, 1.0
+
+
+@dataclass(frozen=True)
 class Epoch:
     """One epoch of logistic regression over `rows` x `columns` float32; `epochs` of them a fit."""
 
@@ -82,7 +106,7 @@ class Import:
         return self, 1.0
 
 
-Case: TypeAlias = Step | Epoch | Import
+Case: TypeAlias = Step | ModelStep | Epoch | Import
 
 
 class Contestant(NamedTuple):
@@ -181,6 +205,15 @@ STEP_FLOORS = {
     ("AdamW", 1_000_000, "reference"): 1000.0,
     ("AdamW", 25_000_000, "torch fused"): 1.0,
 }
+# rule -> promised ratio to the faster of torch's ways, with one thread and with two
+MODEL_FLOORS: dict[str, tuple[float, float]] = {
+    "AdamW": (4, 5),
+    "SGD": (4, 5),
+    "RMSprop": (8, 8),
+    "NAdam": (8, 8),
+    "RAdam": (8, 8),
+    "Adamax": (8, 8),
+}
 # Data of fewer bytes may stay in the caches: how fast it is read says nothing about memory.
 CACHES = 32 * 2**20
 
@@ -205,7 +238,7 @@ def groups(shrink: int = 1, threads: Sequence[int] = (1, 2)) -> list[Group]:
     ['import', 'linear-200000x50', 'linear-100000x784']
     """
     linear = [*_linear(shrink, threads), _reference(shrink, threads)]
-    return [_import(), *linear, *_optim(shrink, threads)]
+    return [_import(), *linear, *_optim(shrink, threads), *_model(threads)]
 
 
 def _import() -> Group:
@@ -273,6 +306,19 @@ def _optim(shrink: int, threads: Sequence[int]) -> Iterator[Group]:
                     ),
                     probe="update" if 8 * case.size > CACHES else None,
                 )
+
+
+def _model(threads: Sequence[int]) -> Iterator[Group]:
+    for rule, floors in MODEL_FLOORS.items():
+        for n in threads:
+            case = ModelStep(rule, n)
+            floor = floors[n - 1] if n <= len(floors) else None
+            yield Group(
+                f"yolo26n-{rule.lower()}" + (f"-threads{n}" if n > 1 else ""),
+                "YOLO26n's 366 parameters: clip, step and moving average, float32",
+                (Comparison(case, "torch", case, floor),),
+                rounds=15,
+            )
 
 
 def contestants(kind: type[Case], shrink: int) -> list[Contestant]:

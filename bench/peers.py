@@ -7,6 +7,7 @@ hyper-parameters and, through `pinned`, the same number of threads.
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import timeit
@@ -19,10 +20,11 @@ from importlib import import_module
 from importlib.util import find_spec
 from itertools import count
 from math import sqrt
+from pathlib import Path
 from typing import Any, TypeAlias, cast
 
 import numpy as np
-from cases import Case, Contestant, Epoch, Import, Step
+from cases import Case, Contestant, Epoch, Import, ModelStep, Step
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
@@ -36,6 +38,12 @@ HYPER: dict[str, dict[str, float]] = {
     "SGD": {"lr": 1e-2, "momentum": 0.9},
     "AdamW": {"lr": 1e-3, "weight_decay": 1e-2},
 }
+# as Ultralytics trains
+MODEL_HYPER: dict[str, dict[str, Any]] = {
+    "SGD": {"lr": 1e-3, "momentum": 0.937, "nesterov": True, "weight_decay": 5e-4},
+    "RMSprop": {"lr": 1e-3, "momentum": 0.937},
+}
+MAX_NORM, EMA_DECAY = 10.0, 0.9999
 ETA0 = 0.01
 ALPHA = 1e-4
 
@@ -101,7 +109,9 @@ def _module(name: str) -> Any:
 
 def _fastgd_step(case: Step) -> Work:
     p, g = _parameters(case)
-    optimizer = getattr(_module("fastgd.optim"), case.rule)(p, **HYPER[case.rule])
+    # like the others, without a look at the gradients first
+    make = getattr(_module("fastgd.optim"), case.rule)
+    optimizer = make(p, nonfinite="apply", **HYPER[case.rule])
     return lambda: optimizer.step(g)
 
 
@@ -167,6 +177,44 @@ def _reference_step(case: Step) -> Work:
     numbers = count(1)
     rule = reference.RULES[case.rule.lower()]
     return lambda: rule(p, g, state, next(numbers), **HYPER[case.rule])
+
+
+# --- one step of a model --------------------------------------------------------------------------
+
+
+def _model_parameters() -> tuple[list[Floats], list[Floats]]:
+    """Return YOLO26n's parameters and gradients: right shapes, random numbers."""
+    shapes = json.loads((Path(__file__).parent / "yolo26n_shapes.json").read_text("utf-8"))
+    random = np.random.default_rng(0)
+    made = [[random.standard_normal(s, dtype=np.float32) for s in shapes] for _ in range(2)]
+    return made[0], [g * np.float32(1e-3) for g in made[1]]
+
+
+def _fastgd_model_step(case: ModelStep) -> Work:
+    params, grads = _model_parameters()
+    make = getattr(_module("fastgd.optim"), case.rule)
+    options = MODEL_HYPER.get(case.rule, {"lr": 1e-3})
+    optimizer = make(params, max_norm=MAX_NORM, ema_decay=EMA_DECAY, **options)
+    return lambda: optimizer.step(grads)
+
+
+def _torch_model_step(case: ModelStep) -> Work:
+    """Work the fastest way that torch has: fused where it exists, else foreach."""
+    torch = _module("torch")
+    params, grads = ([torch.from_numpy(a) for a in arrays] for arrays in _model_parameters())
+    averages = [p.clone() for p in params]
+    for p, g in zip(params, grads, strict=True):
+        p.grad = g
+    fused = case.rule in ("SGD", "Adam", "AdamW", "Adagrad")
+    options = MODEL_HYPER.get(case.rule, {"lr": 1e-3}) | {"fused" if fused else "foreach": True}
+    optimizer = getattr(torch.optim, case.rule)(params, **options)
+
+    def step() -> None:
+        torch.nn.utils.clip_grad_norm_(params, MAX_NORM)
+        optimizer.step()
+        torch._foreach_lerp_(averages, params, 1 - EMA_DECAY)
+
+    return step
 
 
 # --- one epoch ------------------------------------------------------------------------------------
@@ -268,7 +316,7 @@ def traffic(contestant: Contestant) -> int:
     case = contestant.case
     if isinstance(case, Epoch):
         return 4 * case.rows * case.columns
-    if isinstance(case, Import):
+    if isinstance(case, Import | ModelStep):
         return 0
     state: dict[str, list[float]] = {}
     if contestant.peer != "update":
@@ -286,7 +334,7 @@ def _read_probe(case: Epoch) -> Work:
 def _update_probe(case: Step) -> Work:
     """Read two arrays and write one, p -= lr g: by our plain SGD or by NumPy, the faster one."""
     p, g = _parameters(case)
-    plain = _module("fastgd.optim").SGD(p)
+    plain = _module("fastgd.optim").SGD(p, nonfinite="apply")
     numpy = _split(lambda p, g: np.subtract(p, g, out=p), case.threads, p, g)
     return _faster(lambda: plain.step(g), numpy)
 
@@ -314,6 +362,10 @@ PEERS: dict[type[Case], tuple[Peer, ...]] = {
         Peer("torch fused", "torch", _torch_step(fused=True)),
         Peer("torch foreach", "torch", _torch_step(foreach=True)),
         Peer("update", "numpy", _update_probe),
+    ),
+    ModelStep: (
+        Peer("fastgd", "fastgd", _fastgd_model_step),
+        Peer("torch", "torch", _torch_model_step),
     ),
     Epoch: (
         Peer("fastgd", "sklearn", _fastgd_epoch),

@@ -14,16 +14,17 @@
 /* ----------------------------------------------------------------------------------------------- info tables */
 
 const fgd_rule_info fgd_rules[] = {
-#define RULE(name, states, hypers) {#name, states, hypers},
-#define STATES1(a)                                                                                                     \
-    1, { a }
-#define STATES2(a, b)                                                                                                  \
-    2, { a, b }
-#define S(name, kept_if) {#name, #kept_if}
-#define HYPERS(h)                                                                                                      \
-    (int)(sizeof((fgd_hyper_info[]){h}) / sizeof(fgd_hyper_info)), { h }
-#define H(name, value, domain) {#name, value, domain},
-    FGD_OPTIM_RULES(RULE, STATES1, STATES2, S, HYPERS, H)
+#define RULE(name, formula, kind, states, kept, hypers) {#name, FGD_##kind, states, kept, hypers},
+#define STATES(always, optional, list)                                                                                 \
+    (always) + (optional), { list }
+#define S(name, kept_if) {#name, #kept_if},
+#define KEPT(...)                                                                                                      \
+    (int)(sizeof((const char *[]){__VA_ARGS__ ""}) / sizeof(char *)) - 1, { __VA_ARGS__ NULL }
+#define K(name) #name,
+#define HYPERS(list)                                                                                                   \
+    (int)(sizeof((fgd_hyper_info[]){list}) / sizeof(fgd_hyper_info)), { list }
+#define H(name, value, domain) {#name, value, FGD_##domain},
+    FGD_OPTIM_RULES(RULE, STATES, S, KEPT, K, HYPERS, H)
 #undef RULE
 };
 const int fgd_n_rules = (int)(sizeof fgd_rules / sizeof *fgd_rules);

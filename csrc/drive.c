@@ -1,4 +1,4 @@
-/* Loops over tensors and threads around the kernels of the active table, and the shuffle: compiled once. */
+/* The sum of an array over threads, and the shuffle: compiled once. */
 #include "fastgd.h"
 #include "parallel.h"
 #include "tuning.h"
@@ -9,47 +9,6 @@ static ptrdiff_t share(ptrdiff_t total, int thread, int n_threads)
 {
     if (thread == n_threads) return total;
     return (ptrdiff_t)((double)total * thread / n_threads) / FGD_LINE_ELEMENTS * FGD_LINE_ELEMENTS;
-}
-
-/* The elements [first, end) of the list, as if its tensors lay end to end. */
-static void step_range(const fgd_tensor *tensors, ptrdiff_t n_tensors, const fgd_typed_kernels *kernels, int rule,
-                       const fgd_coef *coef, size_t element, ptrdiff_t first, ptrdiff_t end)
-{
-    ptrdiff_t before = 0;
-    for (ptrdiff_t i = 0; i < n_tensors && before < end; before += tensors[i++].size) {
-        const fgd_tensor *t = tensors + i;
-        const ptrdiff_t a = first > before ? first - before : 0;
-        const ptrdiff_t b = end - before < t->size ? end - before : t->size;
-        if (a >= b) continue;
-        const size_t offset = (size_t)a * element;
-        void *state[FGD_MAX_STATES];
-        for (int k = 0; k < FGD_MAX_STATES; k++) state[k] = t->state[k] ? (char *)t->state[k] + offset : NULL;
-        kernels->step[rule](coef, (char *)t->param + offset, (const char *)t->grad + offset, state, b - a);
-    }
-}
-
-fgd_status fgd_step(const fgd_tensor *tensors, ptrdiff_t n_tensors, int dtype, int rule, const double *hypers,
-                    int64_t t, int threads)
-{
-    const fgd_typed_kernels *kernels = fgd_active->dtype[dtype];
-    ptrdiff_t total = 0;
-    for (ptrdiff_t i = 0; i < n_tensors; i++) total += tensors[i].size;
-    fgd_coef coef;
-    kernels->prepare[rule](&coef, hypers, t);
-    const int team = fgd_team(threads, (double)total, FGD_SERIAL_STEP);
-    fgd_atomic arrived = 0;
-    if (team > 1) {
-        FGD_PARALLEL(team)
-        {
-            const int me = FGD_THREAD, all = FGD_TEAM;
-            step_range(tensors, n_tensors, kernels, rule, &coef, element_size(dtype), share(total, me, all),
-                       share(total, me + 1, all));
-            fgd_meet(&arrived, all);
-        }
-    } else {
-        step_range(tensors, n_tensors, kernels, rule, &coef, element_size(dtype), 0, total);
-    }
-    return FGD_OK;
 }
 
 double fgd_sum(const void *x, ptrdiff_t n, int dtype, int threads)

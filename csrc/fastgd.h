@@ -12,7 +12,8 @@
 
 typedef enum {
     FGD_OK = 0,
-    FGD_DIVERGED = 1 /* a prediction, loss or weight stopped being finite */
+    FGD_DIVERGED = 1,  /* a prediction, loss or weight stopped being finite */
+    FGD_NOT_FINITE = 2 /* a gradient is not finite; nothing was changed */
 } fgd_status;
 
 typedef enum { FGD_FLOAT32 = 0, FGD_FLOAT64 = 1, FGD_DTYPES = 2 } fgd_dtype;
@@ -23,7 +24,10 @@ typedef enum {
     FGD_NONNEGATIVE = 0, /* 0 <= value          */
     FGD_UNIT = 1,        /* 0 <= value < 1      */
     FGD_FLAG = 2,        /* false or true       */
-    FGD_REAL = 3         /* any finite number   */
+    FGD_REAL = 3,        /* any finite number   */
+    FGD_ABOVE_ONE = 4,   /* 1 < value           */
+    FGD_POSITIVE = 5,    /* 0 < value           */
+    FGD_INSIDE_UNIT = 6  /* 0 < value < 1       */
 } fgd_domain;
 
 typedef struct {
@@ -37,12 +41,20 @@ typedef struct {
     const char *kept_if; /* the hyper-parameter that must be non-zero for the state to exist, or "always" */
 } fgd_state_info;
 
-enum { FGD_MAX_STATES = 4, FGD_MAX_HYPERS = 16 };
+enum { FGD_MAX_STATES = 4, FGD_MAX_KEPT = 4, FGD_MAX_HYPERS = 16 };
+
+typedef enum {
+    FGD_ELEMENTWISE = 0, /* each element by itself */
+    FGD_LAYERWISE = 1    /* the step depends on two measures of the whole tensor */
+} fgd_kind;
 
 typedef struct {
     const char *name;
+    int kind; /* fgd_kind */
     int n_states;
     fgd_state_info states[FGD_MAX_STATES];
+    int n_kept;
+    const char *kept[FGD_MAX_KEPT]; /* numbers that are carried from step to step */
     int n_hypers;
     fgd_hyper_info hypers[FGD_MAX_HYPERS];
 } fgd_rule_info;
@@ -60,19 +72,62 @@ extern const int fgd_n_losses;
 
 /* ------------------------------------------------------------------------------------------------ optimizers */
 
-/* One parameter tensor, flattened: `size` elements each. A state that is not kept is NULL. */
+/* A rule and its hyper-parameters. */
+typedef struct {
+    int rule;
+    double hypers[FGD_MAX_HYPERS];
+} fgd_group;
+
+/* One parameter tensor, flattened: `size` elements each. */
 typedef struct {
     void *param;
-    const void *grad;
-    void *state[FGD_MAX_STATES];
+    void *grad;                  /* written to only if the gradients are to be zeroed; NULL: the tensor rests */
+    void *state[FGD_MAX_STATES]; /* NULL: not kept */
+    void *average;               /* of the parameter, NULL if none is wanted */
     ptrdiff_t size;
+    int dtype, group;
+    int64_t t, since; /* steps done; those that were done when the states were made */
+    double kept[FGD_MAX_KEPT];
+    /* of the step that is going on: its plan, and what a layer-wise rule has measured */
+    ptrdiff_t plan;
+    double measured[2];
 } fgd_tensor;
 
-/* What a rule's formula needs of a step, worked out once for the whole list. */
+/* What a rule's formula needs of a step. */
 typedef union {
     double align;
     char bytes[16 * sizeof(double)];
 } fgd_coef;
+
+/* One step of the tensors that share group, dtype, steps done and what is kept: worked out once. */
+typedef struct {
+    const fgd_tensor *like;
+    int rule, layerwise;
+    int pauses[FGD_MAX_STATES]; /* its hyper-parameter is zero now: neither read nor written to */
+    fgd_coef coef;
+    double kept[FGD_MAX_KEPT + 1]; /* afterwards */
+} fgd_plan;
+
+typedef struct {
+    double grad_scale;     /* the gradients are this many times too large */
+    double max_norm;       /* of all gradients together; infinity: any */
+    double clip_value;     /* of each gradient's element; infinity: any */
+    double average_weight; /* average += average_weight * (param - average) */
+    int guard;             /* refuse gradients that are not finite */
+    int norms;             /* report norms that are not needed otherwise, too */
+    int zero_grads;
+} fgd_options;
+
+typedef struct {
+    double grad_norm, clip_factor, update_norm; /* NaN: not worked out */
+    ptrdiff_t failed;                           /* the first tensor whose gradient is not finite, or -1 */
+} fgd_report;
+
+/* What one pass over a tensor's elements does beside the rule. */
+typedef struct {
+    double factor, clip_value, average_weight;
+    int changes_grad, zero_grads, norms;
+} fgd_pass;
 
 /* ---------------------------------------------------------------------------------------------- linear models */
 
@@ -95,6 +150,7 @@ typedef struct {
     int rule; /* row of fgd_rules */
     const double *hypers;
     const double *lr; /* one learning rate for each update of this stretch */
+    double *kept;     /* what the rule carries from update to update, FGD_MAX_KEPT + 1 numbers */
     int64_t t;        /* updates done before this stretch */
     ptrdiff_t batch_size, start, stop;
 } fgd_stretch;
@@ -103,8 +159,15 @@ typedef struct {
 
 typedef struct {
     /* optimizers, by rule */
-    void (*const *prepare)(fgd_coef *coef, const double *hypers, int64_t t);
+    void (*const *prepare)(fgd_coef *coef, double *kept, const double *hypers, int64_t t, int first);
     void (*const *step)(const fgd_coef *coef, void *param, const void *grad, void *const *state, ptrdiff_t n);
+    /* the elements [first, first + n) of a tensor; gives the square of the norm of their update, if that is wanted */
+    double (*update)(const fgd_tensor *tensor, const fgd_plan *plan, const fgd_pass *pass, ptrdiff_t first,
+                     ptrdiff_t n);
+    double (*sum_squares)(const void *x, ptrdiff_t n);
+    /* for a rule of kind LAYERWISE: the two measures of the elements [first, first + n) */
+    void (*measure)(double *measured, const fgd_tensor *tensor, const fgd_plan *plan, const fgd_pass *pass,
+                    ptrdiff_t first, ptrdiff_t n);
     /* Trains `params` (n_features weights, then the intercept) and `state` in place; adds the rows' losses to
      * *loss_sum; on FGD_DIVERGED *failed is the position of the row, or the end of the batch, where it showed.
      * scratch holds scratch_size() bytes, aligned to 64. */
@@ -131,9 +194,11 @@ const char *fgd_isa_name(int i);
 int fgd_isa_supported(int i);
 int fgd_use(int i);
 
-/* One step of a rule over a whole list of tensors. */
-fgd_status fgd_step(const fgd_tensor *tensors, ptrdiff_t n_tensors, int dtype, int rule, const double *hypers,
-                    int64_t t, int threads);
+/* One step of a whole list of tensors: norm and guard in one pass over the gradients if they are wanted, everything
+ * else in a second pass. `plans` holds n_tensors, `sums` fgd_n_sums() numbers of scratch. */
+fgd_status fgd_step(fgd_report *report, fgd_tensor *tensors, fgd_plan *plans, double *sums, const fgd_group *groups,
+                    const fgd_options *options, ptrdiff_t n_tensors, int threads);
+ptrdiff_t fgd_n_sums(const fgd_tensor *tensors, ptrdiff_t n_tensors);
 
 /* The sum of an array, read once: what the benchmarks measure bandwidth with. */
 double fgd_sum(const void *x, ptrdiff_t n, int dtype, int threads);

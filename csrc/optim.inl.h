@@ -1,71 +1,179 @@
 /* One loop a rule, made from its row: the rule's formula over n neighbouring elements of a tensor. */
 
-/* The arrays are `restrict` parameters, not locals: only then does the compiler vectorise without checking overlaps.
- * A rule with one state also has a loop without it, for when the state is not kept. */
-#define LOOP_1(name)                                                                                                   \
-    static void N(name##_with)(T *restrict p, const T *restrict g, T *restrict s0, ptrdiff_t n, N(name##_coef) c)      \
-    {                                                                                                                  \
-        for (ptrdiff_t i = 0; i < n; i++) N(name##_point)(p + i, g[i], s0 + i, &c);                                    \
-    }                                                                                                                  \
-    static void N(name##_without)(T *restrict p, const T *restrict g, ptrdiff_t n, N(name##_coef) c)                   \
+/* its states by name, in the order of the row */
+#define RULE(name, formula, kind, states, kept, hypers)                                                                \
+    typedef union {                                                                                                    \
+        struct {                                                                                                       \
+            states                                                                                                     \
+        };                                                                                                             \
+        T each[FGD_MAX_STATES];                                                                                        \
+    } N(name##_states);
+#define STATES(always, optional, list) list
+#define S(name, kept_if) T name;
+FGD_OPTIM_RULES(RULE, STATES, S, FGD_NONE, FGD_NONE, FGD_NONE, FGD_NONE)
+#undef RULE
+#undef STATES
+#undef S
+
+#include "optim_rules.h" /* the formulas */
+
+/* A rule has a loop for each choice of the optional states that are kept: `has` is a constant in each.
+ * The arrays are `restrict` parameters, not locals: only then does the compiler vectorise without checking overlaps. */
+#define VARIANT(name, formula, tag, has0, has1, has2, has3)                                                            \
+    static void N(name##_##tag)(T *restrict p, const T *restrict g, T *restrict s0, T *restrict s1, T *restrict s2,    \
+                                T *restrict s3, ptrdiff_t n, N(formula##_coef) c)                                      \
     {                                                                                                                  \
         for (ptrdiff_t i = 0; i < n; i++) {                                                                            \
-            T none = 0;                                                                                                \
-            N(name##_point)(p + i, g[i], &none, &c);                                                                   \
+            N(formula##_states) s = {.each = {0}};                                                                     \
+            T value = p[i];                                                                                            \
+            if (has0) s.each[0] = s0[i];                                                                               \
+            if (has1) s.each[1] = s1[i];                                                                               \
+            if (has2) s.each[2] = s2[i];                                                                               \
+            if (has3) s.each[3] = s3[i];                                                                               \
+            N(formula##_point)(&value, g[i], &s, &c);                                                                  \
+            p[i] = value;                                                                                              \
+            if (has0) s0[i] = s.each[0];                                                                               \
+            if (has1) s1[i] = s.each[1];                                                                               \
+            if (has2) s2[i] = s.each[2];                                                                               \
+            if (has3) s3[i] = s.each[3];                                                                               \
         }                                                                                                              \
-    }                                                                                                                  \
-    static void N(name##_step)(const fgd_coef *coef, void *p, const void *g, void *const *state, ptrdiff_t n)          \
-    {                                                                                                                  \
-        N(name##_coef) c;                                                                                              \
-        memcpy(&c, coef, sizeof c);                                                                                    \
-        if (state[0])                                                                                                  \
-            N(name##_with)(p, g, state[0], n, c);                                                                      \
-        else                                                                                                           \
-            N(name##_without)(p, g, n, c);                                                                             \
     }
 
-#define LOOP_2(name)                                                                                                   \
-    static void N(name##_with)(T *restrict p, const T *restrict g, T *restrict s0, T *restrict s1, ptrdiff_t n,        \
-                               N(name##_coef) c)                                                                       \
+#define VARIANTS_0_1(name, formula) VARIANT(name, formula, s0, 0, 0, 0, 0) VARIANT(name, formula, s1, 1, 0, 0, 0)
+#define VARIANTS_1_0(name, formula) VARIANT(name, formula, s1, 1, 0, 0, 0)
+#define VARIANTS_1_2(name, formula)                                                                                    \
+    VARIANT(name, formula, s1, 1, 0, 0, 0)                                                                             \
+    VARIANT(name, formula, s3, 1, 1, 0, 0)                                                                             \
+    VARIANT(name, formula, s5, 1, 0, 1, 0)                                                                             \
+    VARIANT(name, formula, s7, 1, 1, 1, 0)
+#define VARIANTS_2_0(name, formula) VARIANT(name, formula, s3, 1, 1, 0, 0)
+#define VARIANTS_2_1(name, formula) VARIANT(name, formula, s3, 1, 1, 0, 0) VARIANT(name, formula, s7, 1, 1, 1, 0)
+#define VARIANTS_4_0(name, formula) VARIANT(name, formula, s15, 1, 1, 1, 1)
+
+/* the loop for the states that are there; bit k stands for state k */
+#define ONE(name, tag) N(name##_##tag)
+#define CHOICE_0_1(name, kept) (kept) ? ONE(name, s1) : ONE(name, s0)
+#define CHOICE_1_0(name, kept) ONE(name, s1)
+#define CHOICE_1_2(name, kept)                                                                                         \
+    (kept) == 7 ? ONE(name, s7) : (kept) == 5 ? ONE(name, s5) : (kept) == 3 ? ONE(name, s3) : ONE(name, s1)
+#define CHOICE_2_0(name, kept) ONE(name, s3)
+#define CHOICE_2_1(name, kept) (kept) == 7 ? ONE(name, s7) : ONE(name, s3)
+#define CHOICE_4_0(name, kept) ONE(name, s15)
+
+#define STEP(name, formula, choice)                                                                                    \
+    static void N(name##_step)(const fgd_coef *coef, void *p, const void *g, void *const *s, ptrdiff_t n)              \
     {                                                                                                                  \
-        for (ptrdiff_t i = 0; i < n; i++) N(name##_point)(p + i, g[i], s0 + i, s1 + i, &c);                            \
-    }                                                                                                                  \
-    static void N(name##_step)(const fgd_coef *coef, void *p, const void *g, void *const *state, ptrdiff_t n)          \
-    {                                                                                                                  \
-        N(name##_coef) c;                                                                                              \
+        N(formula##_coef) c;                                                                                           \
         memcpy(&c, coef, sizeof c);                                                                                    \
-        N(name##_with)(p, g, state[0], state[1], n, c);                                                                \
+        const int kept = (s[0] != NULL) | (s[1] != NULL) << 1 | (s[2] != NULL) << 2 | (s[3] != NULL) << 3;             \
+        (void)kept;                                                                                                    \
+        (choice)(p, g, s[0], s[1], s[2], s[3], n, c);                                                                  \
     }
 
-#define PREPARE(name)                                                                                                  \
-    static void N(name##_prepare_step)(fgd_coef * coef, const double *hypers, int64_t t)                               \
+#define PREPARE(name, formula)                                                                                         \
+    static void N(name##_prepare_step)(fgd_coef * coef, double *kept, const double *hypers, int64_t t, int first)      \
     {                                                                                                                  \
         name##_hypers h;                                                                                               \
+        name##_kept k;                                                                                                 \
         memcpy(&h, hypers, sizeof h);                                                                                  \
-        const N(name##_coef) c = N(name##_prepare)(&h, t);                                                             \
+        memcpy(&k, kept, sizeof k);                                                                                    \
+        const N(formula##_coef) c = N(name##_prepare)(&h, &k, t, first);                                               \
         _Static_assert(sizeof c <= sizeof *coef, "fgd_coef is too small for " #name);                                  \
+        _Static_assert(sizeof k <= (FGD_MAX_KEPT + 1) * sizeof(double), "too much is kept by " #name);                 \
+        memcpy(coef, &c, sizeof c);                                                                                    \
+        memcpy(kept, &k, sizeof k);                                                                                    \
+    }
+
+/* A layer-wise rule's measures of up to FGD_STEP_BLOCK elements are added to `measured`; adjusts says what they do to
+ * its step. */
+#define MEASURE_ELEMENTWISE(name, formula)
+#define MEASURE_LAYERWISE(name, formula)                                                                               \
+    static void N(name##_values)(T *restrict x, T *restrict y, const T *restrict p, const T *restrict g,               \
+                                 const T *restrict s0, const T *restrict s1, ptrdiff_t n, N(formula##_coef) c)         \
+    {                                                                                                                  \
+        for (ptrdiff_t i = 0; i < n; i++) {                                                                            \
+            N(formula##_states) s = {.each = {s0[i], s1[i]}};                                                          \
+            N(formula##_measure)(x + i, y + i, p[i], g[i], s, &c);                                                     \
+        }                                                                                                              \
+    }                                                                                                                  \
+    static void N(name##_measures)(const fgd_coef *coef, double *measured, const T *p, const T *g, void *const *state, \
+                                   ptrdiff_t n)                                                                        \
+    {                                                                                                                  \
+        N(formula##_coef) c;                                                                                           \
+        memcpy(&c, coef, sizeof c);                                                                                    \
+        T x[FGD_STEP_BLOCK], y[FGD_STEP_BLOCK];                                                                        \
+        const T *s0 = state[0] ? state[0] : p, *s1 = state[1] ? state[1] : p; /* a rule does not read what it lacks */ \
+        N(name##_values)(x, y, p, g, s0, s1, n, c);                                                                    \
+        measured[0] += N(sum_squares)(x, n);                                                                           \
+        measured[1] += N(sum_squares)(y, n);                                                                           \
+    }                                                                                                                  \
+    static void N(name##_adjusts)(fgd_coef * coef, const double *measured)                                             \
+    {                                                                                                                  \
+        N(formula##_coef) c;                                                                                           \
+        memcpy(&c, coef, sizeof c);                                                                                    \
+        N(formula##_adjust)(&c, measured);                                                                             \
         memcpy(coef, &c, sizeof c);                                                                                    \
     }
 
-#define NONE(...)
-#define RULE(name, loop, hypers) loop(name) PREPARE(name)
-#define STATES1(...) LOOP_1
-#define STATES2(...) LOOP_2
-FGD_OPTIM_RULES(RULE, STATES1, STATES2, NONE, NONE, NONE)
+#define RULE(name, formula, kind, counts, kept_, hypers) RULE_(name, formula, kind, counts)
+#define RULE_(name, formula, kind, counts) RULE__(name, formula, kind, counts)
+#define RULE__(name, formula, kind, counts)                                                                            \
+    VARIANTS_##counts(name, formula) STEP(name, formula, (CHOICE_##counts(name, kept))) PREPARE(name, formula)         \
+        MEASURE_##kind(name, formula)
+#define STATES(always, optional, list) always##_##optional
+FGD_OPTIM_RULES(RULE, STATES, FGD_NONE, FGD_NONE, FGD_NONE, FGD_NONE, FGD_NONE)
 #undef RULE
+#undef RULE_
+#undef RULE__
+#undef STATES
 
-static void (*const N(prepare)[])(fgd_coef *, const double *, int64_t) = {
-#define RULE(name, loop, hypers) N(name##_prepare_step),
-    FGD_OPTIM_RULES(RULE, STATES1, STATES2, NONE, NONE, NONE)
+static void (*const N(prepare)[])(fgd_coef *, double *, const double *, int64_t, int) = {
+#define RULE(name, formula, kind, states, kept, hypers) N(name##_prepare_step),
+    FGD_OPTIM_RULES(RULE, FGD_NONE, FGD_NONE, FGD_NONE, FGD_NONE, FGD_NONE, FGD_NONE)
 #undef RULE
 };
 
 static void (*const N(step)[])(const fgd_coef *, void *, const void *, void *const *, ptrdiff_t) = {
-#define RULE(name, loop, hypers) N(name##_step),
-    FGD_OPTIM_RULES(RULE, STATES1, STATES2, NONE, NONE, NONE)
+#define RULE(name, formula, kind, states, kept, hypers) N(name##_step),
+    FGD_OPTIM_RULES(RULE, FGD_NONE, FGD_NONE, FGD_NONE, FGD_NONE, FGD_NONE, FGD_NONE)
 #undef RULE
 };
 
-#undef STATES1
-#undef STATES2
-#undef NONE
+#define MEASURES_ELEMENTWISE(name) NULL
+#define MEASURES_LAYERWISE(name) N(name##_measures)
+static void (*const N(measures)[])(const fgd_coef *, double *, const T *, const T *, void *const *, ptrdiff_t) = {
+#define RULE(name, formula, kind, states, kept, hypers) MEASURES_##kind(name),
+    FGD_OPTIM_RULES(RULE, FGD_NONE, FGD_NONE, FGD_NONE, FGD_NONE, FGD_NONE, FGD_NONE)
+#undef RULE
+};
+
+#define ADJUSTS_ELEMENTWISE(name) NULL
+#define ADJUSTS_LAYERWISE(name) N(name##_adjusts)
+static void (*const N(adjusts)[])(fgd_coef *, const double *) = {
+#define RULE(name, formula, kind, states, kept, hypers) ADJUSTS_##kind(name),
+    FGD_OPTIM_RULES(RULE, FGD_NONE, FGD_NONE, FGD_NONE, FGD_NONE, FGD_NONE, FGD_NONE)
+#undef RULE
+};
+
+#undef MEASURE_ELEMENTWISE
+#undef MEASURE_LAYERWISE
+#undef MEASURES_ELEMENTWISE
+#undef MEASURES_LAYERWISE
+#undef ADJUSTS_ELEMENTWISE
+#undef ADJUSTS_LAYERWISE
+#undef VARIANT
+#undef VARIANTS_0_1
+#undef VARIANTS_1_0
+#undef VARIANTS_1_2
+#undef VARIANTS_2_0
+#undef VARIANTS_2_1
+#undef VARIANTS_4_0
+#undef ONE
+#undef CHOICE_0_1
+#undef CHOICE_1_0
+#undef CHOICE_1_2
+#undef CHOICE_2_0
+#undef CHOICE_2_1
+#undef CHOICE_4_0
+#undef STEP
+#undef PREPARE

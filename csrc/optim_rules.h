@@ -1,31 +1,104 @@
 /* EVERY update rule: one row, and below it one formula.
  *
- * The row gives the name, the states (and when they are kept) and the hyper-parameters with default and domain, in
- * the order of torch.optim's arguments. Everything else that lists rules is generated from these rows: the info table,
- * the kernels, the Python classes, the tests and the benchmarks.
+ * A row: RULE(name, formula, kind, STATES(n always kept, n optional, ...), KEPT(...), HYPERS(...)).
+ * - S(state, kept_if): an array like the parameter, zero at first; those that are always kept come first, the others
+ *   exist while the hyper-parameter `kept_if` is not zero. A state that is not kept reads as zero, and what is written
+ *   to it is dropped.
+ * - K(name): a number that the rule carries from step to step; zero at first.
+ * - H(name, default, domain): a hyper-parameter, in the order of torch.optim's arguments. Words that end in
+ *   digits make a tuple (beta1, beta2: betas; not l1, l2), `maximize` and what follows it goes by keyword.
+ * Everything else that lists rules is generated from these rows: the info table, the kernels, the Python classes, the
+ * tests, the benchmarks and the table in the documentation.
  *
- * The formula is `<rule>_prepare` (once a step: what does not depend on the element, worked out in double) and
- * `<rule>_point` (one element). Compiled without contraction of a*b+c, an element's bits do not depend on the
- * instruction set, on its place in the array or on the number of threads.
- *
- * A state that is not kept reads as zero and what is written to it is dropped. */
+ * A formula is `<rule>_prepare` (once a step: what does not depend on the element, worked out in double; it may change
+ * what is kept), and `<formula>_point` (one element). `first` is 1 in the first step of a parameter's states, else 0.
+ * A rule of kind LAYERWISE has two parts more: `<formula>_measure` gives two numbers for an element before anything is
+ * changed, and `<formula>_adjust` gets the sums of their squares over the tensor.
+ * Compiled without contraction of a*b+c, an element's bits do not depend on the instruction set, on its place in the
+ * array or on the number of threads. */
 #ifndef FASTGD_OPTIM_RULES_H
 #define FASTGD_OPTIM_RULES_H
 
-#define FGD_OPTIM_RULES(RULE, STATES1, STATES2, S, HYPERS, H)                                                          \
-    RULE(sgd, STATES1(S(momentum_buffer, momentum)),                                                                   \
-         HYPERS(H(lr, 1e-3, FGD_NONNEGATIVE) H(momentum, 0, FGD_NONNEGATIVE) H(dampening, 0, FGD_REAL)                 \
-                    H(weight_decay, 0, FGD_NONNEGATIVE) H(nesterov, 0, FGD_FLAG) H(maximize, 0, FGD_FLAG)))            \
-    RULE(adam, STATES2(S(exp_avg, always), S(exp_avg_sq, always)),                                                     \
-         HYPERS(H(lr, 1e-3, FGD_NONNEGATIVE) H(beta1, 0.9, FGD_UNIT) H(beta2, 0.999, FGD_UNIT)                         \
-                    H(eps, 1e-8, FGD_NONNEGATIVE) H(weight_decay, 0, FGD_NONNEGATIVE) H(maximize, 0, FGD_FLAG)))       \
-    RULE(adamw, STATES2(S(exp_avg, always), S(exp_avg_sq, always)),                                                    \
-         HYPERS(H(lr, 1e-3, FGD_NONNEGATIVE) H(beta1, 0.9, FGD_UNIT) H(beta2, 0.999, FGD_UNIT)                         \
-                    H(eps, 1e-8, FGD_NONNEGATIVE) H(weight_decay, 1e-2, FGD_NONNEGATIVE) H(maximize, 0, FGD_FLAG)))
+#define FGD_OPTIM_RULES(RULE, STATES, S, KEPT, K, HYPERS, H)                                                           \
+    RULE(sgd, sgd, ELEMENTWISE, STATES(0, 1, S(momentum_buffer, momentum)), KEPT(),                                    \
+         HYPERS(H(lr, 1e-3, NONNEGATIVE) H(momentum, 0, NONNEGATIVE) H(dampening, 0, REAL)                             \
+                    H(weight_decay, 0, NONNEGATIVE) H(nesterov, 0, FLAG) H(maximize, 0, FLAG)))                        \
+    RULE(adam, adam, ELEMENTWISE, STATES(2, 1, S(exp_avg, always) S(exp_avg_sq, always) S(max_exp_avg_sq, amsgrad)),   \
+         KEPT(),                                                                                                       \
+         HYPERS(H(lr, 1e-3, NONNEGATIVE) H(beta1, 0.9, UNIT) H(beta2, 0.999, UNIT) H(eps, 1e-8, NONNEGATIVE)           \
+                    H(weight_decay, 0, NONNEGATIVE) H(amsgrad, 0, FLAG) H(maximize, 0, FLAG)                           \
+                        H(decoupled_weight_decay, 0, FLAG)))                                                           \
+    RULE(adamw, adam, ELEMENTWISE, STATES(2, 1, S(exp_avg, always) S(exp_avg_sq, always) S(max_exp_avg_sq, amsgrad)),  \
+         KEPT(),                                                                                                       \
+         HYPERS(H(lr, 1e-3, NONNEGATIVE) H(beta1, 0.9, UNIT) H(beta2, 0.999, UNIT) H(eps, 1e-8, NONNEGATIVE)           \
+                    H(weight_decay, 1e-2, NONNEGATIVE) H(amsgrad, 0, FLAG) H(maximize, 0, FLAG)))                      \
+    RULE(nadam, nadam, ELEMENTWISE, STATES(2, 0, S(exp_avg, always) S(exp_avg_sq, always)), KEPT(K(mu_product)),       \
+         HYPERS(H(lr, 2e-3, NONNEGATIVE) H(beta1, 0.9, UNIT) H(beta2, 0.999, UNIT) H(eps, 1e-8, NONNEGATIVE)           \
+                    H(weight_decay, 0, NONNEGATIVE) H(momentum_decay, 4e-3, NONNEGATIVE)                               \
+                        H(decoupled_weight_decay, 0, FLAG) H(maximize, 0, FLAG)))                                      \
+    RULE(radam, radam, ELEMENTWISE, STATES(2, 0, S(exp_avg, always) S(exp_avg_sq, always)), KEPT(),                    \
+         HYPERS(H(lr, 1e-3, NONNEGATIVE) H(beta1, 0.9, UNIT) H(beta2, 0.999, UNIT) H(eps, 1e-8, NONNEGATIVE)           \
+                    H(weight_decay, 0, NONNEGATIVE) H(decoupled_weight_decay, 0, FLAG) H(maximize, 0, FLAG)))          \
+    RULE(adamax, adamax, ELEMENTWISE, STATES(2, 0, S(exp_avg, always) S(exp_inf, always)), KEPT(),                     \
+         HYPERS(H(lr, 2e-3, NONNEGATIVE) H(beta1, 0.9, UNIT) H(beta2, 0.999, UNIT) H(eps, 1e-8, NONNEGATIVE)           \
+                    H(weight_decay, 0, NONNEGATIVE) H(maximize, 0, FLAG)))                                             \
+    RULE(adagrad, adagrad, ELEMENTWISE, STATES(1, 0, S(sum, always)), KEPT(),                                          \
+         HYPERS(H(lr, 1e-2, NONNEGATIVE) H(lr_decay, 0, NONNEGATIVE) H(weight_decay, 0, NONNEGATIVE)                   \
+                    H(initial_accumulator_value, 0, NONNEGATIVE) H(eps, 1e-10, NONNEGATIVE) H(maximize, 0, FLAG)))     \
+    RULE(adadelta, adadelta, ELEMENTWISE, STATES(2, 0, S(square_avg, always) S(acc_delta, always)), KEPT(),            \
+         HYPERS(H(lr, 1, NONNEGATIVE) H(rho, 0.9, UNIT) H(eps, 1e-6, NONNEGATIVE) H(weight_decay, 0, NONNEGATIVE)      \
+                    H(maximize, 0, FLAG)))                                                                             \
+    RULE(rmsprop, rmsprop, ELEMENTWISE,                                                                                \
+         STATES(1, 2, S(square_avg, always) S(momentum_buffer, momentum) S(grad_avg, centered)), KEPT(),               \
+         HYPERS(H(lr, 1e-2, NONNEGATIVE) H(alpha, 0.99, NONNEGATIVE) H(eps, 1e-8, NONNEGATIVE) H(                      \
+             weight_decay, 0, NONNEGATIVE) H(momentum, 0, NONNEGATIVE) H(centered, 0, FLAG) H(maximize, 0, FLAG)))     \
+    RULE(rprop, rprop, ELEMENTWISE, STATES(2, 0, S(prev, always) S(step_size, always)), KEPT(),                        \
+         HYPERS(H(lr, 1e-2, NONNEGATIVE) H(eta1, 0.5, UNIT) H(eta2, 1.2, ABOVE_ONE) H(step_size1, 1e-6, NONNEGATIVE)   \
+                    H(step_size2, 50, NONNEGATIVE) H(maximize, 0, FLAG)))                                              \
+    RULE(asgd, asgd, ELEMENTWISE, STATES(1, 0, S(ax, always)), KEPT(K(eta) K(mu)),                                     \
+         HYPERS(H(lr, 1e-2, NONNEGATIVE) H(lambd, 1e-4, REAL) H(alpha, 0.75, REAL) H(t0, 1e6, REAL)                    \
+                    H(weight_decay, 0, NONNEGATIVE) H(maximize, 0, FLAG)))                                             \
+    RULE(lion, lion, ELEMENTWISE, STATES(1, 0, S(exp_avg, always)), KEPT(),                                            \
+         HYPERS(H(lr, 1e-4, NONNEGATIVE) H(beta1, 0.9, UNIT) H(beta2, 0.99, UNIT) H(weight_decay, 0, NONNEGATIVE)      \
+                    H(maximize, 0, FLAG)))                                                                             \
+    RULE(signum, signum, ELEMENTWISE, STATES(0, 1, S(exp_avg, momentum)), KEPT(),                                      \
+         HYPERS(H(lr, 1e-3, NONNEGATIVE) H(momentum, 0.9, UNIT) H(weight_decay, 0, NONNEGATIVE) H(maximize, 0, FLAG))) \
+    RULE(adabelief, adabelief, ELEMENTWISE, STATES(2, 0, S(exp_avg, always) S(exp_avg_var, always)), KEPT(),           \
+         HYPERS(H(lr, 1e-3, NONNEGATIVE) H(beta1, 0.9, UNIT) H(beta2, 0.999, UNIT) H(eps, 1e-16, NONNEGATIVE)          \
+                    H(eps_root, 1e-16, NONNEGATIVE) H(weight_decay, 0, NONNEGATIVE) H(maximize, 0, FLAG)))             \
+    RULE(yogi, yogi, ELEMENTWISE, STATES(2, 0, S(exp_avg, always) S(exp_avg_sq, always)), KEPT(),                      \
+         HYPERS(H(lr, 1e-2, NONNEGATIVE) H(beta1, 0.9, UNIT) H(beta2, 0.999, UNIT) H(eps, 1e-3, NONNEGATIVE) H(        \
+             initial_accumulator_value, 1e-6, NONNEGATIVE) H(weight_decay, 0, NONNEGATIVE) H(maximize, 0, FLAG)))      \
+    RULE(adan, adan, ELEMENTWISE,                                                                                      \
+         STATES(4, 0, S(exp_avg, always) S(exp_avg_diff, always) S(exp_avg_sq, always) S(previous_grad, always)),      \
+         KEPT(),                                                                                                       \
+         HYPERS(H(lr, 1e-3, NONNEGATIVE) H(beta1, 0.98, UNIT) H(beta2, 0.92, UNIT) H(beta3, 0.99, UNIT)                \
+                    H(eps, 1e-8, NONNEGATIVE) H(eps_root, 1e-8, NONNEGATIVE) H(weight_decay, 0, NONNEGATIVE)           \
+                        H(maximize, 0, FLAG)))                                                                         \
+    RULE(ftrl, ftrl, ELEMENTWISE, STATES(2, 0, S(z, always) S(sum, always)), KEPT(),                                   \
+         HYPERS(H(lr, 0.1, POSITIVE) H(beta, 1, POSITIVE) H(l1, 0, NONNEGATIVE) H(l2, 0, NONNEGATIVE)                  \
+                    H(maximize, 0, FLAG)))                                                                             \
+    RULE(schedule_free_sgd, schedule_free_sgd, ELEMENTWISE, STATES(1, 0, S(z, always)), KEPT(K(weight_sum) K(lr_max)), \
+         HYPERS(H(lr, 1, NONNEGATIVE) H(beta, 0.9, INSIDE_UNIT) H(weight_decay, 0, NONNEGATIVE)                        \
+                    H(weight_lr_power, 2, NONNEGATIVE) H(maximize, 0, FLAG)))                                          \
+    RULE(schedule_free_adamw, schedule_free_adamw, ELEMENTWISE, STATES(2, 0, S(exp_avg_sq, always) S(z, always)),      \
+         KEPT(K(weight_sum) K(lr_max)),                                                                                \
+         HYPERS(H(lr, 2.5e-3, NONNEGATIVE) H(beta1, 0.9, INSIDE_UNIT) H(beta2, 0.999, UNIT) H(eps, 1e-8, NONNEGATIVE)  \
+                    H(weight_decay, 0, NONNEGATIVE) H(weight_lr_power, 2, NONNEGATIVE) H(maximize, 0, FLAG)))          \
+    RULE(lars, lars, LAYERWISE, STATES(0, 1, S(momentum_buffer, momentum)), KEPT(),                                    \
+         HYPERS(H(lr, 0.1, NONNEGATIVE) H(momentum, 0.9, NONNEGATIVE) H(weight_decay, 0, NONNEGATIVE) H(               \
+             trust_coefficient, 1e-3, NONNEGATIVE) H(eps, 0, NONNEGATIVE) H(nesterov, 0, FLAG) H(maximize, 0, FLAG)))  \
+    RULE(lamb, lamb, LAYERWISE, STATES(2, 0, S(exp_avg, always) S(exp_avg_sq, always)), KEPT(),                        \
+         HYPERS(H(lr, 1e-3, NONNEGATIVE) H(beta1, 0.9, UNIT) H(beta2, 0.999, UNIT) H(eps, 1e-6, NONNEGATIVE)           \
+                    H(eps_root, 0, NONNEGATIVE) H(weight_decay, 0, NONNEGATIVE) H(maximize, 0, FLAG)))
 
 #endif
 
-#ifdef T /* the formulas, for one dtype */
+#ifdef T /* the formulas, for one dtype; SQRT is its square root */
+
+#define SIGN(x) ((x) != (x) ? (x) : (T)(((x) > 0) - ((x) < 0))) /* NaN stays NaN */
+#define MAX(a, b) ((a) > (b) ? (a) : (b))
+#define MIN(a, b) ((a) < (b) ? (a) : (b))
 
 /* SGD with momentum. Sutskever, Martens, Dahl, Hinton, "On the importance of initialization and momentum in deep
  * learning", ICML 2013, eq. 1-4, in torch's form: the buffer holds a sum of gradients, the learning rate outside it;
@@ -34,41 +107,45 @@ typedef struct {
     T sign, weight_decay, keep, add, from_grad, from_buffer, lr;
 } N(sgd_coef);
 
-static inline N(sgd_coef) N(sgd_prepare)(const sgd_hypers *h, int64_t t)
+static inline N(sgd_coef) N(sgd_prepare)(const sgd_hypers *h, sgd_kept *kept, int64_t t, int first)
 {
+    (void)kept, (void)t;
     const int has_momentum = h->momentum != 0;
     const int nesterov = h->nesterov != 0;
     N(sgd_coef) c;
     c.sign = h->maximize != 0 ? -1 : 1;
     c.weight_decay = (T)h->weight_decay;
-    c.keep = (T)(!has_momentum ? 1 : t == 1 ? 0 : h->momentum); /* without momentum the buffer rests */
-    c.add = (T)(!has_momentum ? 0 : t == 1 ? 1 : 1 - h->dampening);
+    c.keep = (T)(!has_momentum ? 1 : first ? 0 : h->momentum); /* without momentum the buffer rests */
+    c.add = (T)(!has_momentum ? 0 : first ? 1 : 1 - h->dampening);
     c.from_grad = (T)(!has_momentum || nesterov ? 1 : 0);
     c.from_buffer = (T)(!has_momentum ? 0 : nesterov ? h->momentum : 1);
     c.lr = (T)h->lr;
     return c;
 }
 
-static inline void N(sgd_point)(T *p, T grad, T *momentum_buffer, const N(sgd_coef) *c)
+static inline void N(sgd_point)(T *p, T grad, N(sgd_states) *s, const N(sgd_coef) *c)
 {
     const T g = c->sign * grad + c->weight_decay * *p;
-    *momentum_buffer = c->keep * *momentum_buffer + c->add * g;
-    *p -= c->lr * (c->from_grad * g + c->from_buffer * *momentum_buffer);
+    s->momentum_buffer = c->keep * s->momentum_buffer + c->add * g;
+    *p -= c->lr * (c->from_grad * g + c->from_buffer * s->momentum_buffer);
 }
 
 /* Adam. Kingma & Ba, "Adam: a method for stochastic optimization", ICLR 2015, algorithm 1, weight decay as an L2 term
- * of the gradient; AdamW. Loshchilov & Hutter, "Decoupled weight decay regularization", ICLR 2019, algorithm 2: the
- * same, with the decay taken from the parameter instead. */
+ * of the gradient. AdamW. Loshchilov & Hutter, "Decoupled weight decay regularization", ICLR 2019, algorithm 2: the
+ * same, with the decay taken from the parameter instead. AMSGrad. Reddi, Kale, Kumar, "On the convergence of Adam and
+ * beyond", ICLR 2018, algorithm 2: the largest second average so far; without it that state reads as zero. */
 typedef struct {
     T sign, l2, decay, one_minus_beta1, beta2, one_minus_beta2, inv_sqrt_correction2, eps, step_size;
 } N(adam_coef);
 
-static inline N(adam_coef) N(adam_prepare)(const adam_hypers *h, int64_t t)
+static inline N(adam_coef) N(adam_prepare)(const adam_hypers *h, adam_kept *kept, int64_t t, int first)
 {
+    (void)kept, (void)first;
+    const int decoupled = h->decoupled_weight_decay != 0;
     N(adam_coef) c;
     c.sign = h->maximize != 0 ? -1 : 1;
-    c.l2 = (T)h->weight_decay;
-    c.decay = 1;
+    c.l2 = (T)(decoupled ? 0 : h->weight_decay);
+    c.decay = (T)(decoupled ? 1 - h->lr * h->weight_decay : 1);
     c.one_minus_beta1 = (T)(1 - h->beta1);
     c.beta2 = (T)h->beta2;
     c.one_minus_beta2 = (T)(1 - h->beta2);
@@ -78,28 +155,632 @@ static inline N(adam_coef) N(adam_prepare)(const adam_hypers *h, int64_t t)
     return c;
 }
 
-static inline void N(adam_point)(T *p, T grad, T *exp_avg, T *exp_avg_sq, const N(adam_coef) *c)
+static inline N(adam_coef) N(adamw_prepare)(const adamw_hypers *h, adamw_kept *kept, int64_t t, int first)
+{
+    (void)kept;
+    const adam_hypers decoupled = {.lr = h->lr,
+                                   .beta1 = h->beta1,
+                                   .beta2 = h->beta2,
+                                   .eps = h->eps,
+                                   .weight_decay = h->weight_decay,
+                                   .maximize = h->maximize,
+                                   .decoupled_weight_decay = 1};
+    return N(adam_prepare)(&decoupled, NULL, t, first);
+}
+
+static inline void N(adam_point)(T *p, T grad, N(adam_states) *s, const N(adam_coef) *c)
 {
     const T decayed = c->decay * *p;
     const T g = c->sign * grad + c->l2 * decayed;
-    *exp_avg += c->one_minus_beta1 * (g - *exp_avg);
-    *exp_avg_sq = c->beta2 * *exp_avg_sq + c->one_minus_beta2 * g * g;
-    *p = decayed - c->step_size * *exp_avg / (SQRT(*exp_avg_sq) * c->inv_sqrt_correction2 + c->eps);
+    s->exp_avg += c->one_minus_beta1 * (g - s->exp_avg);
+    s->exp_avg_sq = c->beta2 * s->exp_avg_sq + c->one_minus_beta2 * g * g;
+    s->max_exp_avg_sq = MAX(s->max_exp_avg_sq, s->exp_avg_sq);
+    *p = decayed - c->step_size * s->exp_avg / (SQRT(s->max_exp_avg_sq) * c->inv_sqrt_correction2 + c->eps);
 }
 
-typedef N(adam_coef) N(adamw_coef);
+/* NAdam. Dozat, "Incorporating Nesterov momentum into Adam", ICLR 2016 workshop, section 3, algorithm 2, with the
+ * momentum schedule mu_t = beta1 (1 - 0.96^(t momentum_decay) / 2). */
+typedef struct {
+    T sign, l2, decay, one_minus_beta1, beta2, one_minus_beta2, inv_sqrt_correction2, eps, from_grad, from_avg;
+} N(nadam_coef);
 
-static inline N(adamw_coef) N(adamw_prepare)(const adamw_hypers *h, int64_t t)
+static inline N(nadam_coef) N(nadam_prepare)(const nadam_hypers *h, nadam_kept *kept, int64_t t, int first)
 {
-    const adam_hypers plain = {h->lr, h->beta1, h->beta2, h->eps, 0, h->maximize};
-    N(adamw_coef) c = N(adam_prepare)(&plain, t);
-    c.decay = (T)(1 - h->lr * h->weight_decay);
+    const int decoupled = h->decoupled_weight_decay != 0;
+    const double mu = h->beta1 * (1 - 0.5 * pow(0.96, (double)t * h->momentum_decay));
+    const double next_mu = h->beta1 * (1 - 0.5 * pow(0.96, (double)(t + 1) * h->momentum_decay));
+    kept->mu_product = (first ? 1 : kept->mu_product) * mu;
+    N(nadam_coef) c;
+    c.sign = h->maximize != 0 ? -1 : 1;
+    c.l2 = (T)(decoupled ? 0 : h->weight_decay);
+    c.decay = (T)(decoupled ? 1 - h->lr * h->weight_decay : 1);
+    c.one_minus_beta1 = (T)(1 - h->beta1);
+    c.beta2 = (T)h->beta2;
+    c.one_minus_beta2 = (T)(1 - h->beta2);
+    c.inv_sqrt_correction2 = (T)(1 / sqrt(1 - pow(h->beta2, (double)t)));
+    c.eps = (T)h->eps;
+    c.from_grad = (T)(h->lr * (1 - mu) / (1 - kept->mu_product));
+    c.from_avg = (T)(h->lr * next_mu / (1 - kept->mu_product * next_mu));
     return c;
 }
 
-static inline void N(adamw_point)(T *p, T grad, T *exp_avg, T *exp_avg_sq, const N(adamw_coef) *c)
+static inline void N(nadam_point)(T *p, T grad, N(nadam_states) *s, const N(nadam_coef) *c)
 {
-    N(adam_point)(p, grad, exp_avg, exp_avg_sq, c);
+    const T decayed = c->decay * *p;
+    const T g = c->sign * grad + c->l2 * decayed;
+    s->exp_avg += c->one_minus_beta1 * (g - s->exp_avg);
+    s->exp_avg_sq = c->beta2 * s->exp_avg_sq + c->one_minus_beta2 * g * g;
+    *p = decayed -
+         (c->from_grad * g + c->from_avg * s->exp_avg) / (SQRT(s->exp_avg_sq) * c->inv_sqrt_correction2 + c->eps);
 }
+
+/* RAdam. Liu, Jiang, He, Chen, Liu, Gao, Han, "On the variance of the adaptive learning rate and beyond", ICLR 2020,
+ * algorithm 2: plain momentum until the variance of the adaptive rate is tractable (rho > 5), then rectified Adam. */
+typedef struct {
+    T sign, l2, decay, one_minus_beta1, beta2, one_minus_beta2, eps, plain, rectified;
+} N(radam_coef);
+
+static inline N(radam_coef) N(radam_prepare)(const radam_hypers *h, radam_kept *kept, int64_t t, int first)
+{
+    (void)kept, (void)first;
+    const int decoupled = h->decoupled_weight_decay != 0;
+    const double beta2_t = pow(h->beta2, (double)t), correction2 = 1 - beta2_t;
+    const double rho_inf = 2 / (1 - h->beta2) - 1, rho = rho_inf - 2 * (double)t * beta2_t / correction2;
+    const double step_size = h->lr / (1 - pow(h->beta1, (double)t));
+    const double rect = sqrt((rho - 4) * (rho - 2) * rho_inf / ((rho_inf - 4) * (rho_inf - 2) * rho));
+    N(radam_coef) c;
+    c.sign = h->maximize != 0 ? -1 : 1;
+    c.l2 = (T)(decoupled ? 0 : h->weight_decay);
+    c.decay = (T)(decoupled ? 1 - h->lr * h->weight_decay : 1);
+    c.one_minus_beta1 = (T)(1 - h->beta1);
+    c.beta2 = (T)h->beta2;
+    c.one_minus_beta2 = (T)(1 - h->beta2);
+    c.eps = (T)h->eps;
+    c.plain = (T)(rho > 5 ? 0 : step_size);
+    c.rectified = (T)(rho > 5 ? step_size * rect * sqrt(correction2) : 0);
+    return c;
+}
+
+static inline void N(radam_point)(T *p, T grad, N(radam_states) *s, const N(radam_coef) *c)
+{
+    const T decayed = c->decay * *p;
+    const T g = c->sign * grad + c->l2 * decayed;
+    s->exp_avg += c->one_minus_beta1 * (g - s->exp_avg);
+    s->exp_avg_sq = c->beta2 * s->exp_avg_sq + c->one_minus_beta2 * g * g;
+    const T denominator = c->rectified != 0 ? SQRT(s->exp_avg_sq) + c->eps : 1;
+    *p = decayed - s->exp_avg * (c->plain + c->rectified / denominator);
+}
+
+/* Adamax. Kingma & Ba, ICLR 2015, algorithm 2; eps, as in torch, inside the infinity norm. */
+typedef struct {
+    T sign, weight_decay, one_minus_beta1, beta2, eps, step_size;
+} N(adamax_coef);
+
+static inline N(adamax_coef) N(adamax_prepare)(const adamax_hypers *h, adamax_kept *kept, int64_t t, int first)
+{
+    (void)kept, (void)first;
+    N(adamax_coef) c;
+    c.sign = h->maximize != 0 ? -1 : 1;
+    c.weight_decay = (T)h->weight_decay;
+    c.one_minus_beta1 = (T)(1 - h->beta1);
+    c.beta2 = (T)h->beta2;
+    c.eps = (T)h->eps;
+    c.step_size = (T)(h->lr / (1 - pow(h->beta1, (double)t)));
+    return c;
+}
+
+static inline void N(adamax_point)(T *p, T grad, N(adamax_states) *s, const N(adamax_coef) *c)
+{
+    const T g = c->sign * grad + c->weight_decay * *p;
+    const T size = (g < 0 ? -g : g) + c->eps, old = c->beta2 * s->exp_inf;
+    s->exp_avg += c->one_minus_beta1 * (g - s->exp_avg);
+    s->exp_inf = MAX(size, old);
+    *p -= c->step_size * s->exp_avg / s->exp_inf;
+}
+
+/* Adagrad. Duchi, Hazan, Singer, "Adaptive subgradient methods for online learning and stochastic optimization",
+ * J. Mach. Learn. Res. 12, 2011, the diagonal form of figure 1 (primal-dual without regulariser). */
+typedef struct {
+    T sign, weight_decay, initial, eps, rate;
+} N(adagrad_coef);
+
+static inline N(adagrad_coef) N(adagrad_prepare)(const adagrad_hypers *h, adagrad_kept *kept, int64_t t, int first)
+{
+    (void)kept;
+    N(adagrad_coef) c;
+    c.sign = h->maximize != 0 ? -1 : 1;
+    c.weight_decay = (T)h->weight_decay;
+    c.initial = (T)(first ? h->initial_accumulator_value : 0);
+    c.eps = (T)h->eps;
+    c.rate = (T)(h->lr / (1 + (double)(t - 1) * h->lr_decay));
+    return c;
+}
+
+static inline void N(adagrad_point)(T *p, T grad, N(adagrad_states) *s, const N(adagrad_coef) *c)
+{
+    const T g = c->sign * grad + c->weight_decay * *p;
+    s->sum = (s->sum + c->initial) + g * g;
+    *p -= c->rate * g / (SQRT(s->sum) + c->eps);
+}
+
+/* Adadelta. Zeiler, "ADADELTA: an adaptive learning rate method", arXiv:1212.5701, 2012, algorithm 1. */
+typedef struct {
+    T sign, weight_decay, rho, one_minus_rho, eps, lr;
+} N(adadelta_coef);
+
+static inline N(adadelta_coef) N(adadelta_prepare)(const adadelta_hypers *h, adadelta_kept *kept, int64_t t, int first)
+{
+    (void)kept, (void)t, (void)first;
+    N(adadelta_coef) c;
+    c.sign = h->maximize != 0 ? -1 : 1;
+    c.weight_decay = (T)h->weight_decay;
+    c.rho = (T)h->rho;
+    c.one_minus_rho = (T)(1 - h->rho);
+    c.eps = (T)h->eps;
+    c.lr = (T)h->lr;
+    return c;
+}
+
+static inline void N(adadelta_point)(T *p, T grad, N(adadelta_states) *s, const N(adadelta_coef) *c)
+{
+    const T g = c->sign * grad + c->weight_decay * *p;
+    s->square_avg = c->rho * s->square_avg + c->one_minus_rho * g * g;
+    const T delta = SQRT(s->acc_delta + c->eps) / SQRT(s->square_avg + c->eps) * g;
+    s->acc_delta = c->rho * s->acc_delta + c->one_minus_rho * delta * delta;
+    *p -= c->lr * delta;
+}
+
+/* RMSprop. Tieleman & Hinton, "Neural networks for machine learning", lecture 6.5, Coursera 2012; centered: Graves,
+ * "Generating sequences with recurrent neural networks", arXiv:1308.0850, 2013, eq. 38-45, eps outside the root as in
+ * torch. */
+typedef struct {
+    T sign, weight_decay, alpha, one_minus_alpha, center, eps, momentum, lr;
+} N(rmsprop_coef);
+
+static inline N(rmsprop_coef) N(rmsprop_prepare)(const rmsprop_hypers *h, rmsprop_kept *kept, int64_t t, int first)
+{
+    (void)kept, (void)t, (void)first;
+    N(rmsprop_coef) c;
+    c.sign = h->maximize != 0 ? -1 : 1;
+    c.weight_decay = (T)h->weight_decay;
+    c.alpha = (T)h->alpha;
+    c.one_minus_alpha = (T)(1 - h->alpha);
+    c.center = (T)(h->centered != 0 ? 1 - h->alpha : 0); /* uncentered, the average of the gradient stays zero */
+    c.eps = (T)h->eps;
+    c.momentum = (T)h->momentum;
+    c.lr = (T)h->lr;
+    return c;
+}
+
+static inline void N(rmsprop_point)(T *p, T grad, N(rmsprop_states) *s, const N(rmsprop_coef) *c)
+{
+    const T g = c->sign * grad + c->weight_decay * *p;
+    s->square_avg = c->alpha * s->square_avg + c->one_minus_alpha * g * g;
+    s->grad_avg += c->center * (g - s->grad_avg);
+    const T variance = s->square_avg - s->grad_avg * s->grad_avg; /* rounding may put it below zero */
+    s->momentum_buffer = c->momentum * s->momentum_buffer + g / (SQRT(MAX(variance, 0)) + c->eps);
+    *p -= c->lr * s->momentum_buffer;
+}
+
+/* Rprop. Riedmiller & Braun, "A direct adaptive method for faster backpropagation learning: the RPROP algorithm",
+ * IEEE ICNN 1993, without taking steps back, as torch. */
+typedef struct {
+    T sign, start, eta_minus, eta_plus, smallest, largest;
+} N(rprop_coef);
+
+static inline N(rprop_coef) N(rprop_prepare)(const rprop_hypers *h, rprop_kept *kept, int64_t t, int first)
+{
+    (void)kept, (void)t;
+    N(rprop_coef) c;
+    c.sign = h->maximize != 0 ? -1 : 1;
+    c.start = (T)(first ? h->lr : 0);
+    c.eta_minus = (T)h->eta1;
+    c.eta_plus = (T)h->eta2;
+    c.smallest = (T)h->step_size1;
+    c.largest = (T)h->step_size2;
+    return c;
+}
+
+static inline void N(rprop_point)(T *p, T grad, N(rprop_states) *s, const N(rprop_coef) *c)
+{
+    const T g = c->sign * grad, turn = g * s->prev;
+    const T factor = turn > 0 ? c->eta_plus : turn < 0 ? c->eta_minus : 1;
+    const T size = (s->step_size + c->start) * factor, enough = MAX(size, c->smallest);
+    s->step_size = MIN(enough, c->largest);
+    s->prev = turn < 0 ? 0 : g;
+    *p -= SIGN(s->prev) * s->step_size;
+}
+
+/* ASGD. Polyak & Juditsky, "Acceleration of stochastic approximation by averaging", SIAM J. Control Optim. 30(4), 1992;
+ * rates as in Xu, "Towards optimal one pass large scale learning with averaged stochastic gradient descent",
+ * arXiv:1107.2490, 2011. A step uses the rates that the step before worked out. */
+typedef struct {
+    T sign, weight_decay, shrink, eta, mu;
+} N(asgd_coef);
+
+static inline N(asgd_coef) N(asgd_prepare)(const asgd_hypers *h, asgd_kept *kept, int64_t t, int first)
+{
+    if (first) kept->eta = h->lr, kept->mu = 1;
+    N(asgd_coef) c;
+    c.sign = h->maximize != 0 ? -1 : 1;
+    c.weight_decay = (T)h->weight_decay;
+    c.shrink = (T)(1 - h->lambd * kept->eta);
+    c.eta = (T)kept->eta;
+    c.mu = (T)kept->mu;
+    kept->eta = h->lr / pow(1 + h->lambd * h->lr * (double)t, h->alpha);
+    kept->mu = 1 / ((double)t - h->t0 > 1 ? (double)t - h->t0 : 1);
+    return c;
+}
+
+static inline void N(asgd_point)(T *p, T grad, N(asgd_states) *s, const N(asgd_coef) *c)
+{
+    const T g = c->sign * grad + c->weight_decay * *p;
+    *p = c->shrink * *p - c->eta * g;
+    const T averaged = s->ax + c->mu * (*p - s->ax);
+    s->ax = c->mu == 1 ? *p : averaged;
+}
+
+/* Lion. Chen, Liang, Huang, Real, Wang, Liu, Pham, Dong, Luong, Hsieh, Lu, Le, "Symbolic discovery of optimization
+ * algorithms", NeurIPS 2023, algorithm 2. */
+typedef struct {
+    T sign, beta1, one_minus_beta1, beta2, one_minus_beta2, decay, lr;
+} N(lion_coef);
+
+static inline N(lion_coef) N(lion_prepare)(const lion_hypers *h, lion_kept *kept, int64_t t, int first)
+{
+    (void)kept, (void)t, (void)first;
+    N(lion_coef) c;
+    c.sign = h->maximize != 0 ? -1 : 1;
+    c.beta1 = (T)h->beta1;
+    c.one_minus_beta1 = (T)(1 - h->beta1);
+    c.beta2 = (T)h->beta2;
+    c.one_minus_beta2 = (T)(1 - h->beta2);
+    c.decay = (T)(1 - h->lr * h->weight_decay);
+    c.lr = (T)h->lr;
+    return c;
+}
+
+static inline void N(lion_point)(T *p, T grad, N(lion_states) *s, const N(lion_coef) *c)
+{
+    const T g = c->sign * grad, direction = c->beta1 * s->exp_avg + c->one_minus_beta1 * g;
+    *p = c->decay * *p - c->lr * SIGN(direction);
+    s->exp_avg = c->beta2 * s->exp_avg + c->one_minus_beta2 * g;
+}
+
+/* Signum, and signSGD with momentum 0. Bernstein, Wang, Azizzadenesheli, Anandkumar, "signSGD: compressed optimisation
+ * for non-convex problems", ICML 2018, algorithms 1 and 2. */
+typedef struct {
+    T sign, momentum, one_minus_momentum, decay, lr;
+} N(signum_coef);
+
+static inline N(signum_coef) N(signum_prepare)(const signum_hypers *h, signum_kept *kept, int64_t t, int first)
+{
+    (void)kept, (void)t, (void)first;
+    N(signum_coef) c;
+    c.sign = h->maximize != 0 ? -1 : 1;
+    c.momentum = (T)h->momentum;
+    c.one_minus_momentum = (T)(1 - h->momentum);
+    c.decay = (T)(1 - h->lr * h->weight_decay);
+    c.lr = (T)h->lr;
+    return c;
+}
+
+static inline void N(signum_point)(T *p, T grad, N(signum_states) *s, const N(signum_coef) *c)
+{
+    s->exp_avg = c->momentum * s->exp_avg + c->one_minus_momentum * (c->sign * grad);
+    *p = c->decay * *p - c->lr * SIGN(s->exp_avg);
+}
+
+/* AdaBelief. Zhuang, Tang, Ding, Tatikonda, Dvornek, Papademetris, Duncan, "AdaBelief optimizer: adapting stepsizes by
+ * the belief in observed gradients", NeurIPS 2020, algorithm 2, with optax's two epsilons. */
+typedef struct {
+    T sign, one_minus_beta1, beta2, one_minus_beta2, correction1, correction2, eps, eps_root, lr, weight_decay;
+} N(adabelief_coef);
+
+static inline N(adabelief_coef)
+    N(adabelief_prepare)(const adabelief_hypers *h, adabelief_kept *kept, int64_t t, int first)
+{
+    (void)kept, (void)first;
+    N(adabelief_coef) c;
+    c.sign = h->maximize != 0 ? -1 : 1;
+    c.one_minus_beta1 = (T)(1 - h->beta1);
+    c.beta2 = (T)h->beta2;
+    c.one_minus_beta2 = (T)(1 - h->beta2);
+    c.correction1 = (T)(1 / (1 - pow(h->beta1, (double)t)));
+    c.correction2 = (T)(1 / (1 - pow(h->beta2, (double)t)));
+    c.eps = (T)h->eps;
+    c.eps_root = (T)h->eps_root;
+    c.lr = (T)h->lr;
+    c.weight_decay = (T)h->weight_decay;
+    return c;
+}
+
+static inline void N(adabelief_point)(T *p, T grad, N(adabelief_states) *s, const N(adabelief_coef) *c)
+{
+    const T g = c->sign * grad;
+    s->exp_avg += c->one_minus_beta1 * (g - s->exp_avg);
+    const T surprise = g - s->exp_avg;
+    s->exp_avg_var = (c->beta2 * s->exp_avg_var + c->one_minus_beta2 * surprise * surprise) + c->eps_root;
+    const T step = s->exp_avg * c->correction1 / (SQRT(s->exp_avg_var * c->correction2) + c->eps);
+    *p -= c->lr * (step + c->weight_decay * *p);
+}
+
+/* Yogi. Zaheer, Reddi, Sachan, Kale, Kumar, "Adaptive methods for nonconvex optimization", NeurIPS 2018, algorithm 2;
+ * bias correction and start as in optax. */
+typedef struct {
+    T sign, start, one_minus_beta1, one_minus_beta2, correction1, correction2, eps, lr, weight_decay;
+} N(yogi_coef);
+
+static inline N(yogi_coef) N(yogi_prepare)(const yogi_hypers *h, yogi_kept *kept, int64_t t, int first)
+{
+    (void)kept;
+    N(yogi_coef) c;
+    c.sign = h->maximize != 0 ? -1 : 1;
+    c.start = (T)(first ? h->initial_accumulator_value : 0);
+    c.one_minus_beta1 = (T)(1 - h->beta1);
+    c.one_minus_beta2 = (T)(1 - h->beta2);
+    c.correction1 = (T)(1 / (1 - pow(h->beta1, (double)t)));
+    c.correction2 = (T)(1 / (1 - pow(h->beta2, (double)t)));
+    c.eps = (T)h->eps;
+    c.lr = (T)h->lr;
+    c.weight_decay = (T)h->weight_decay;
+    return c;
+}
+
+static inline void N(yogi_point)(T *p, T grad, N(yogi_states) *s, const N(yogi_coef) *c)
+{
+    const T g = c->sign * grad, square = g * g;
+    const T average = s->exp_avg + c->start, square_average = s->exp_avg_sq + c->start;
+    s->exp_avg = average + c->one_minus_beta1 * (g - average);
+    s->exp_avg_sq = square_average - c->one_minus_beta2 * SIGN(square_average - square) * square;
+    const T step = s->exp_avg * c->correction1 / (SQRT(s->exp_avg_sq * c->correction2) + c->eps);
+    *p -= c->lr * (step + c->weight_decay * *p);
+}
+
+/* Adan. Xie, Zhou, Li, Lin, Yan, "Adan: adaptive Nesterov momentum algorithm for faster optimizing deep models",
+ * arXiv:2208.06677, 2022, algorithm 1; as in optax, whose betas are one minus the paper's. */
+typedef struct {
+    T sign, was_there, one_minus_beta1, one_minus_beta2, beta3, one_minus_beta3, correction1, correction2, correction3,
+        eps, eps_root, lr, weight_decay;
+} N(adan_coef);
+
+static inline N(adan_coef) N(adan_prepare)(const adan_hypers *h, adan_kept *kept, int64_t t, int first)
+{
+    (void)kept;
+    N(adan_coef) c;
+    c.sign = h->maximize != 0 ? -1 : 1;
+    c.was_there = first ? 0 : 1; /* the first gradient has none before it */
+    c.one_minus_beta1 = (T)(1 - h->beta1);
+    c.one_minus_beta2 = (T)(1 - h->beta2);
+    c.beta3 = (T)h->beta3;
+    c.one_minus_beta3 = (T)(1 - h->beta3);
+    c.correction1 = (T)(1 / (1 - pow(h->beta1, (double)t)));
+    c.correction2 = (T)((1 - h->beta2) / (1 - pow(h->beta2, (double)t)));
+    c.correction3 = (T)(1 / (1 - pow(h->beta3, (double)t)));
+    c.eps = (T)h->eps;
+    c.eps_root = (T)h->eps_root;
+    c.lr = (T)h->lr;
+    c.weight_decay = (T)h->weight_decay;
+    return c;
+}
+
+static inline void N(adan_point)(T *p, T grad, N(adan_states) *s, const N(adan_coef) *c)
+{
+    const T g = c->sign * grad, diff = c->was_there * (g - s->previous_grad), ahead = g + c->one_minus_beta2 * diff;
+    s->exp_avg += c->one_minus_beta1 * (g - s->exp_avg);
+    s->exp_avg_diff += c->one_minus_beta2 * (diff - s->exp_avg_diff);
+    s->exp_avg_sq = c->beta3 * s->exp_avg_sq + c->one_minus_beta3 * ahead * ahead;
+    s->previous_grad = g;
+    const T direction = s->exp_avg * c->correction1 + s->exp_avg_diff * c->correction2;
+    const T step = direction / (SQRT(s->exp_avg_sq * c->correction3 + c->eps_root) + c->eps);
+    *p -= c->lr * (step + c->weight_decay * *p);
+}
+
+/* FTRL-Proximal. McMahan et al., "Ad click prediction: a view from the trenches", KDD 2013, algorithm 1, lr for alpha
+ * and sum for n; z starts where the formula gives the weights of the start. */
+typedef struct {
+    T sign, start, l1, beta, inv_lr, l2;
+} N(ftrl_coef);
+
+static inline N(ftrl_coef) N(ftrl_prepare)(const ftrl_hypers *h, ftrl_kept *kept, int64_t t, int first)
+{
+    (void)kept, (void)t;
+    N(ftrl_coef) c;
+    c.sign = h->maximize != 0 ? -1 : 1;
+    c.start = first ? 1 : 0;
+    c.l1 = (T)h->l1;
+    c.beta = (T)h->beta;
+    c.inv_lr = (T)(1 / h->lr);
+    c.l2 = (T)h->l2;
+    return c;
+}
+
+static inline void N(ftrl_point)(T *p, T grad, N(ftrl_states) *s, const N(ftrl_coef) *c)
+{
+    const T g = c->sign * grad, sum = s->sum + g * g;
+    const T sigma = (SQRT(sum) - SQRT(s->sum)) * c->inv_lr;
+    const T z = s->z - c->start * (*p * (c->beta * c->inv_lr + c->l2) + SIGN(*p) * c->l1);
+    s->z = z + (g - sigma * *p);
+    s->sum = sum;
+    const T size = s->z < 0 ? -s->z : s->z, excess = size > c->l1 ? s->z - SIGN(s->z) * c->l1 : 0;
+    *p = -excess / ((c->beta + SQRT(sum)) * c->inv_lr + c->l2);
+}
+
+/* Schedule-free SGD and AdamW. Defazio, Yang, Mehta, Mishchenko, Khaled, Cutkosky, "The road less scheduled", NeurIPS
+ * 2024, eq. 2-4 and algorithm 1, weights as in optax: z takes the steps, x is the average of all z, and the parameter
+ * is y between them, where the gradient is taken. x is not kept: y = beta x + (1 - beta) z. */
+typedef struct {
+    T sign, l2, decay, start, beta, one_minus_beta, inv_beta, share, one_minus_share, beta2, one_minus_beta2,
+        inv_sqrt_correction2, eps, lr;
+} N(schedule_free_coef);
+
+static inline N(schedule_free_coef)
+    N(schedule_free_prepare)(double lr, double beta, double power, int first, double *weight_sum, double *lr_max)
+{
+    if (first) *weight_sum = *lr_max = 0;
+    *lr_max = MAX(lr, *lr_max);
+    const double weight = pow(*lr_max, power);
+    *weight_sum += weight;
+    const double share = *weight_sum != 0 ? weight / *weight_sum : 0;
+    N(schedule_free_coef) c = {0};
+    c.start = first ? 1 : 0;
+    c.beta = (T)beta;
+    c.one_minus_beta = (T)(1 - beta);
+    c.inv_beta = (T)(1 / beta);
+    c.share = (T)share;
+    c.one_minus_share = (T)(1 - share);
+    c.lr = (T)lr;
+    return c;
+}
+
+static inline void N(schedule_free_move)(T *y, T *z, T step, const N(schedule_free_coef) *c)
+{
+    const T old = *z + c->start * *y, x = (*y - c->one_minus_beta * old) * c->inv_beta;
+    *z = old - c->lr * step;
+    *y = c->beta * (c->one_minus_share * x + c->share * *z) + c->one_minus_beta * *z;
+}
+
+typedef N(schedule_free_coef) N(schedule_free_sgd_coef);
+
+static inline N(schedule_free_coef)
+    N(schedule_free_sgd_prepare)(const schedule_free_sgd_hypers *h, schedule_free_sgd_kept *kept, int64_t t, int first)
+{
+    (void)t;
+    N(schedule_free_coef) c =
+        N(schedule_free_prepare)(h->lr, h->beta, h->weight_lr_power, first, &kept->weight_sum, &kept->lr_max);
+    c.sign = h->maximize != 0 ? -1 : 1;
+    c.l2 = (T)h->weight_decay;
+    return c;
+}
+
+static inline void N(schedule_free_sgd_point)(T *p, T grad, N(schedule_free_sgd_states) *s,
+                                              const N(schedule_free_coef) *c)
+{
+    N(schedule_free_move)(p, &s->z, c->sign * grad + c->l2 * *p, c);
+}
+
+typedef N(schedule_free_coef) N(schedule_free_adamw_coef);
+
+static inline N(schedule_free_coef) N(schedule_free_adamw_prepare)(const schedule_free_adamw_hypers *h,
+                                                                   schedule_free_adamw_kept *kept, int64_t t, int first)
+{
+    N(schedule_free_coef) c =
+        N(schedule_free_prepare)(h->lr, h->beta1, h->weight_lr_power, first, &kept->weight_sum, &kept->lr_max);
+    c.sign = h->maximize != 0 ? -1 : 1;
+    c.decay = (T)h->weight_decay;
+    c.beta2 = (T)h->beta2;
+    c.one_minus_beta2 = (T)(1 - h->beta2);
+    c.inv_sqrt_correction2 = (T)(1 / sqrt(1 - pow(h->beta2, (double)t)));
+    c.eps = (T)h->eps;
+    return c;
+}
+
+static inline void N(schedule_free_adamw_point)(T *p, T grad, N(schedule_free_adamw_states) *s,
+                                                const N(schedule_free_coef) *c)
+{
+    const T g = c->sign * grad;
+    s->exp_avg_sq = c->beta2 * s->exp_avg_sq + c->one_minus_beta2 * g * g;
+    const T step = g / (SQRT(s->exp_avg_sq) * c->inv_sqrt_correction2 + c->eps);
+    N(schedule_free_move)(p, &s->z, step + c->decay * *p, c);
+}
+
+/* What a layer-wise rule multiplies its step by: |parameter| / (|update| + eps), or 1 where one of them is zero. */
+static inline double N(trust_ratio)(const double *measured, double coefficient, double eps)
+{
+    const double param_norm = sqrt(measured[0]), update_norm = sqrt(measured[1]);
+    return param_norm == 0 || update_norm == 0 ? 1 : coefficient * param_norm / (update_norm + eps);
+}
+
+/* LARS. You, Gitman, Ginsburg, "Large batch training of convolutional networks", arXiv:1708.03888, 2017, algorithm 1;
+ * the denominator of the ratio as in optax. */
+typedef struct {
+    T sign, weight_decay, trust_coefficient, eps, momentum, nesterov, lr;
+} N(lars_coef);
+
+static inline N(lars_coef) N(lars_prepare)(const lars_hypers *h, lars_kept *kept, int64_t t, int first)
+{
+    (void)kept, (void)t, (void)first;
+    N(lars_coef) c;
+    c.sign = h->maximize != 0 ? -1 : 1;
+    c.weight_decay = (T)h->weight_decay;
+    c.trust_coefficient = (T)h->trust_coefficient;
+    c.eps = (T)h->eps;
+    c.momentum = (T)h->momentum;
+    c.nesterov = h->nesterov != 0;
+    c.lr = (T)h->lr;
+    return c;
+}
+
+static inline void N(lars_measure)(T *of_param, T *of_update, T p, T grad, N(lars_states) s, const N(lars_coef) *c)
+{
+    (void)s;
+    *of_param = p;
+    *of_update = c->sign * grad + c->weight_decay * p;
+}
+
+static inline void N(lars_adjust)(N(lars_coef) *c, const double *measured)
+{
+    c->lr = (T)(c->lr * N(trust_ratio)(measured, c->trust_coefficient, c->eps));
+}
+
+static inline void N(lars_point)(T *p, T grad, N(lars_states) *s, const N(lars_coef) *c)
+{
+    const T step = c->lr * (c->sign * grad + c->weight_decay * *p);
+    s->momentum_buffer = c->momentum * s->momentum_buffer + step;
+    *p -= c->nesterov != 0 ? step + c->momentum * s->momentum_buffer : s->momentum_buffer;
+}
+
+/* LAMB. You, Li, Reddi, Hseu, Kumar, Bhojanapalli, Song, Demmel, Keutzer, Hsieh, "Large batch optimization for deep
+ * learning: training BERT in 76 minutes", ICLR 2020, algorithm 2, phi the identity. */
+typedef struct {
+    T sign, one_minus_beta1, beta2, one_minus_beta2, correction1, correction2, eps, eps_root, lr, weight_decay;
+} N(lamb_coef);
+
+static inline N(lamb_coef) N(lamb_prepare)(const lamb_hypers *h, lamb_kept *kept, int64_t t, int first)
+{
+    (void)kept, (void)first;
+    N(lamb_coef) c;
+    c.sign = h->maximize != 0 ? -1 : 1;
+    c.one_minus_beta1 = (T)(1 - h->beta1);
+    c.beta2 = (T)h->beta2;
+    c.one_minus_beta2 = (T)(1 - h->beta2);
+    c.correction1 = (T)(1 / (1 - pow(h->beta1, (double)t)));
+    c.correction2 = (T)(1 / (1 - pow(h->beta2, (double)t)));
+    c.eps = (T)h->eps;
+    c.eps_root = (T)h->eps_root;
+    c.lr = (T)h->lr;
+    c.weight_decay = (T)h->weight_decay;
+    return c;
+}
+
+/* the direction of the step; moves the averages on */
+static inline T N(lamb_direction)(T p, T grad, N(lamb_states) *s, const N(lamb_coef) *c)
+{
+    const T g = c->sign * grad;
+    s->exp_avg += c->one_minus_beta1 * (g - s->exp_avg);
+    s->exp_avg_sq = c->beta2 * s->exp_avg_sq + c->one_minus_beta2 * g * g;
+    const T root = SQRT(s->exp_avg_sq * c->correction2 + c->eps_root);
+    return s->exp_avg * c->correction1 / (root + c->eps) + c->weight_decay * p;
+}
+
+static inline void N(lamb_measure)(T *of_param, T *of_update, T p, T grad, N(lamb_states) s, const N(lamb_coef) *c)
+{
+    *of_param = p;
+    *of_update = N(lamb_direction)(p, grad, &s, c);
+}
+
+static inline void N(lamb_adjust)(N(lamb_coef) *c, const double *measured)
+{
+    c->lr = (T)(c->lr * N(trust_ratio)(measured, 1, 0));
+}
+
+static inline void N(lamb_point)(T *p, T grad, N(lamb_states) *s, const N(lamb_coef) *c)
+{
+    *p -= c->lr * N(lamb_direction)(*p, grad, s, c);
+}
+
+#undef SIGN
+#undef MAX
+#undef MIN
 
 #endif

@@ -29,3 +29,42 @@ static int N(all_finite)(const void *x, ptrdiff_t n)
     for (; i < n; i++) rest += v[i] - v[i];
     return rest == 0;
 }
+
+/* Sums of squares are kept in double, as many partial sums as keep the adders busy, added as a tree: nothing over- or
+ * underflows that is a float, and the bits are the same on every instruction set. */
+enum { N(SUMS) = 32 };
+
+FGD_INLINE double N(add_up)(double *sums)
+{
+    for (int half = N(SUMS) / 2; half; half /= 2)
+        for (int k = 0; k < half; k++) sums[k] += sums[k + half];
+    return sums[0];
+}
+
+static double N(sum_squares)(const void *x, ptrdiff_t n)
+{
+    const T *restrict v = x;
+    double sums[N(SUMS)] = {0};
+    ptrdiff_t i = 0;
+    for (; i + N(SUMS) <= n; i += N(SUMS))
+        for (int k = 0; k < N(SUMS); k++) sums[k] += (double)v[i + k] * (double)v[i + k];
+    for (int k = 0; i < n; i++, k++) sums[k] += (double)v[i] * (double)v[i];
+    return N(add_up)(sums);
+}
+
+/* the same of x - y */
+static double N(sum_squared_differences)(const T *restrict x, const T *restrict y, ptrdiff_t n)
+{
+    double sums[N(SUMS)] = {0};
+    ptrdiff_t i = 0;
+    for (; i + N(SUMS) <= n; i += N(SUMS))
+        for (int k = 0; k < N(SUMS); k++) {
+            const double d = (double)(x[i + k] - y[i + k]);
+            sums[k] += d * d;
+        }
+    for (int k = 0; i < n; i++, k++) {
+        const double d = (double)(x[i] - y[i]);
+        sums[k] += d * d;
+    }
+    return N(add_up)(sums);
+}

@@ -71,8 +71,21 @@ static void N(rule_update)(T *params, T *restrict gradient, void *const *state, 
     memcpy(hypers, s->hypers, sizeof hypers);
     hypers[0] = lr; /* every rule's first hyper-parameter */
     fgd_coef coef;
-    N(prepare)[s->rule](&coef, hypers, t);
-    N(step)[s->rule](&coef, params, gradient, state, n + s->fit_intercept);
+    N(prepare)[s->rule](&coef, s->kept, hypers, t, s->kept[FGD_MAX_KEPT] == 0);
+    s->kept[FGD_MAX_KEPT] = 1; /* the states are in use */
+    const ptrdiff_t last = n + s->fit_intercept;
+    if (fgd_rules[s->rule].kind == FGD_ELEMENTWISE) {
+        N(step)[s->rule](&coef, params, gradient, state, last);
+        return;
+    }
+    fgd_tensor tensor = {.param = params, .grad = gradient}; /* a layer each: the weights, the intercept */
+    memcpy(tensor.state, state, sizeof tensor.state);
+    const fgd_plan plan = {.rule = s->rule, .layerwise = 1, .coef = coef};
+    const fgd_pass pass = {.factor = 1};
+    for (ptrdiff_t first = 0, end = n; first < last; first = end, end = last) {
+        N(measure_range)(tensor.measured, &tensor, &plan, &pass, first, end - first);
+        (void)N(update_range)(&tensor, &plan, &pass, first, end - first);
+    }
 }
 
 /* What the threads of one call share.

@@ -1,8 +1,8 @@
 """The axes along which everything is tested, and the helpers that the test files share.
 
-A test asks for an axis by naming it: ``isa``, ``dtype``, ``n_threads``, ``size``. It then runs once
-for each value, with that instruction set or number of threads in force. Whatever a test changes of
-the two, it finds as it was.
+A test asks for an axis by naming it: ``isa``, ``dtype``, ``n_threads``, ``size``, ``rule``. It then
+runs once for each value, with that instruction set or number of threads in force. Whatever a test
+changes of the two, it finds as it was.
 """
 
 import importlib
@@ -18,7 +18,7 @@ import fastgd
 from fastgd import _core, config
 
 # its assertions show values, as those of the test files do
-pytest.register_assert_rewrite("linear_models")
+pytest.register_assert_rewrite("linear_models", "optimizers")
 
 # around the widths of vectors, of cache lines and of what one thread is given
 SIZES = (0, 1, 7, 8, 9, 63, 64, 65, 4097)
@@ -66,6 +66,12 @@ def size(request):
     return request.param
 
 
+@pytest.fixture(params=_core.RULES)
+def rule(request):
+    """Name of each rule of the table."""
+    return request.param
+
+
 # ---- helpers -------------------------------------------------------------------------------------
 
 
@@ -73,6 +79,12 @@ def size(request):
 def rng():
     """Random numbers, the same in every run."""
     return np.random.default_rng(20240229)
+
+
+@pytest.fixture
+def torch():
+    """Torch, or skip."""
+    return pytest.importorskip("torch")
 
 
 def _assert_same_bits(actual, expected):

@@ -78,16 +78,6 @@ def all_params(model):
     return [model.coef_, model.intercept_, np.array(model.loss_curve_), *states]
 
 
-def reference_optimizer(optimizer):
-    """The parameter `optimizer` as the reference takes it: betas one by one."""
-    if isinstance(optimizer, str):
-        return optimizer
-    name, hypers = optimizer
-    hypers = dict(hypers)
-    betas = hypers.pop("betas", ())
-    return name, {**hypers, **{f"beta{k}": beta for k, beta in enumerate(betas, 1)}}
-
-
 def fit_by_reference(model, X, y, sample_weight=None):
     """What `reference.train_linear` makes of a model's parameters: (weights, intercept), curve."""
     block = train.block_rows(*X.shape, X.itemsize, "block")
@@ -111,7 +101,7 @@ def fit_by_reference(model, X, y, sample_weight=None):
         eta0=model.eta0,
         power_t=model.power_t,
         batch_size=model.batch_size,
-        optimizer=reference_optimizer(model.optimizer),
+        optimizer=model.optimizer,
         sample_weight=None if sample_weight is None else sample_weight.tolist(),
     )
     return np.array([*w, b]), curve

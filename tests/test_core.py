@@ -279,8 +279,8 @@ def loop_arguments(**changes):
         "order": np.arange(10), "block": 1, "memory": _core.scratch(X, 4),
         "loss": _core.LOSSES["hinge"]["number"], "loss_parameter": 0.0, "alpha": 0.0,
         "fit_intercept": True, "rule": _core.RULES["sgd"]["number"],
-        "hypers": [0.1, 0, 0, 0, 0, 0], "lr": np.full(3, 0.1), "t": 0, "batch_size": 4, "start": 0,
-        "stop": 10,
+        "hypers": [0.1, 0, 0, 0, 0, 0], "lr": np.full(3, 0.1),
+        "kept": np.zeros(_core.N_KEPT), "t": 0, "batch_size": 4, "start": 0, "stop": 10,
     }  # fmt: skip
     return arguments | changes
 
@@ -310,12 +310,18 @@ def loop_arguments(**changes):
         ({"loss": -1}, "^loss and rule must be"),
         ({"loss": len(_core.LOSSES)}, "^loss and rule must be"),
         ({"rule": len(_core.RULES)}, "^loss and rule must be"),
+        ({"kept": np.zeros(_core.N_KEPT - 1)}, "^kept must be"),
+        ({"kept": np.zeros(_core.N_KEPT, np.float32)}, "^kept must be"),
         ({"params": np.zeros(3)}, "^params must hold 4"),
         ({"params": np.zeros(4, np.float32)}, "^params must have the dtype"),
         ({"states": (np.zeros(3),)}, r"^states\[0\] must hold 4"),
         ({"states": (None, None)}, r"^states must hold 1 arrays or None; got 2"),
         ({"rule": 1}, r"^states\[0\] must be an array: adam needs it; got None"),
-        ({"rule": 1, "states": (np.zeros(4), None)}, r"^states\[1\] must be an array: adam needs"),
+        ({"rule": 1, "states": (np.zeros(4), None)}, r"^states must hold 3 arrays or None; got 2"),
+        (
+            {"rule": 1, "states": (np.zeros(4), None, None)},
+            r"^states\[1\] must be an array: adam needs",
+        ),
         ({"memory": np.empty(8, np.uint8)}, "^memory must come from scratch"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",

@@ -376,6 +376,7 @@ def test_indices_beyond_32_bits(tmp_path, batch_size, assert_same_bits):
                 rule=_core.RULES["sgd"]["number"],
                 hypers=[0.0] * 6,
                 lr=np.full(n, 0.5),
+                kept=np.zeros(_core.N_KEPT),
                 t=0,
                 batch_size=batch_size,
                 start=start,

@@ -327,7 +327,7 @@ BAD_PARAMETERS = [
     ("penalty", ["l1", "elasticnet", "L2"]),
     ("learning_rate", ["adaptive", "pa1", "fast", None]),
     ("shuffle", ["blocks", 64, None]),
-    ("optimizer", ["lion", "SGD", None, 3]),
+    ("optimizer", ["sophia", "SGD", None, 3]),
     ("average", [True, 10]),
     ("early_stopping", [True]),
     ("validation_fraction", [0, 1.0]),
@@ -366,7 +366,7 @@ def test_parameters_out_of_range(make, name, values):
 BAD_OPTIMIZERS = [
     (("sgd",), ValueError, "optimizer must be one of sgd, adam"),
     (("sgd", {}, 1), ValueError, "optimizer must be one of"),
-    (("lion", {}), ValueError, "optimizer must be one of"),
+    (("sophia", {}), ValueError, "optimizer must be one of"),
     ((["sgd"], {}), ValueError, "optimizer must be one of"),
     (("sgd", 0.9), ValueError, "optimizer must be one of"),
     (("sgd", {"lr": 0.1}), ValueError, "other than lr"),

@@ -42,7 +42,9 @@ def test_partial_fit_on_another_dtype(assert_same_bits):
     twin = make_model("huber", optimizer="adam", learning_rate="constant").fit(small, small_y)
     for name in ("coef_", "intercept_"):
         setattr(twin, name, getattr(twin, name).astype(np.float64))
-    twin._states = [tuple(s.astype(np.float64) for s in states) for states in twin._states]
+    twin._states = [
+        tuple(s if s is None else s.astype(np.float64) for s in states) for states in twin._states
+    ]
     assert_same_bits(all_params(model.partial_fit(X, y)), all_params(twin.partial_fit(X, y)))
     assert model.coef_.dtype == np.float64
     model.partial_fit(small, small_y)
@@ -302,6 +304,7 @@ INTERRUPTED = """
     import numpy as np
     from fastgd import _core, linear_model
 
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
     training, train_linear = threading.Event(), _core.train_linear
 
     def announced(*args, **options):

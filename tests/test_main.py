@@ -130,7 +130,7 @@ class TestDigits:
     @pytest.mark.parametrize("optimizer", _core.RULES)
     def test_rules(self, train: Callable[..., Report], loss: str, optimizer: str) -> None:
         report = train("--loss", loss, "--optimizer", optimizer)
-        assert report.number("held out", r"accuracy (\S+)") >= 0.93
+        assert report.number("held out", r"accuracy (\S+)") >= 0.92
         assert report["model"].startswith(f"{loss}, {optimizer}, ")
 
     @pytest.mark.parametrize("schedule", SCHEDULES)
@@ -273,7 +273,10 @@ class TestRecipe:
             for columns in (1, 10, 100, 1000)
         ]
         assert rates == sorted(rates, reverse=True)
-        assert rates[0] > rates[-1] > 0
+        if optimizer in command._OWN_RATES:
+            assert rates[0] == rates[-1] > 0
+        else:
+            assert rates[0] > rates[-1] > 0
 
     @staticmethod
     def recipe(X: Any, *argv: str) -> command.Recipe:
@@ -337,7 +340,7 @@ class TestTrouble:
             (["holes.csv", "--target", "y"], "all 4 rows of holes.csv have missing values"),
             (["--target", "y"], "there is no FILE"),
             (["--loss", "squared"], "argument --loss: invalid choice: 'squared'"),
-            (["--optimizer", "lion"], "argument --optimizer: invalid choice: 'lion'"),
+            (["--optimizer", "sophia"], "argument --optimizer: invalid choice: 'sophia'"),
             (["--schedule", "cosine"], "argument --schedule: invalid choice: 'cosine'"),
             (["--lr", "0"], "argument --lr: '0' is not a finite number above 0"),
             (["--lr", "inf"], "argument --lr: 'inf' is not"),

@@ -407,8 +407,6 @@ TORCH_NAMES = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW"}
 
 def torch_optimizer(torch, name, params, *, lr, **options):
     """Return torch's optimizer of that name, in its plainest implementation."""
-    if name != "sgd":
-        options["betas"] = (options.pop("beta1", 0.9), options.pop("beta2", 0.999))
     return getattr(torch.optim, TORCH_NAMES[name])(params, lr=lr, foreach=False, **options)
 
 
@@ -455,7 +453,7 @@ OPTIMIZERS = {
     "nesterov": ("sgd", {"momentum": 0.8, "nesterov": True}),
     "weight decay": ("sgd", {"weight_decay": 0.1}),
     "uphill": ("sgd", {"maximize": True}),
-    "adam": ("adam", {"beta1": 0.8}),
+    "adam": ("adam", {"betas": (0.8, 0.999)}),
     "adamw": ("adamw", {"weight_decay": 0.1}),
 }
 

@@ -92,7 +92,7 @@ SGD = [
     if not options["nesterov"] or (options["momentum"] and not options["dampening"])
 ]
 ADAM = [
-    {"beta1": betas[0], "beta2": betas[1], **options}
+    {"betas": betas, **options}
     for betas in BETAS
     for options in grid(
         eps=[1e-8, 1e-3], weight_decay=[0.0, 0.05], amsgrad=[False, True], maximize=[False, True]
@@ -104,7 +104,7 @@ DECOUPLED = grid(
 )
 TORCH = {  # rule: name in torch.optim, hyper-parameters
     "sgd": ("SGD", SGD),
-    "adam": ("Adam", ADAM),
+    "adam": ("Adam", [*ADAM, {"weight_decay": 0.05, "decoupled_weight_decay": True}]),
     "adamw": ("AdamW", ADAM),
     "nadam": ("NAdam", [*DECOUPLED, *grid(momentum_decay=[0.0, 0.1], betas=BETAS)]),
     "radam": ("RAdam", DECOUPLED),
@@ -173,8 +173,6 @@ def torch_optimizer(torch, name, params, *, lr, shape=None, **options):
     """Return torch's optimizer of a rule, in its plainest implementation."""
     if name != "muon":  # which has no other
         options["foreach"] = False
-    if "beta1" in options:
-        options["betas"] = (options.pop("beta1"), options.pop("beta2"))
     return getattr(torch.optim, TORCH[name][0])(params, lr=lr, **options)
 
 
@@ -216,16 +214,10 @@ def test_rules_have_the_names_and_defaults_of_torch(torch, name):
     """Protects code that comes from torch: hyper-parameters, their order and their defaults."""
     parameters = inspect.signature(reference.RULES[name]).parameters.values()
     ours = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
-    if "beta1" in ours:
-        items = list(ours.items())
-        items[1:3] = [("betas", (ours["beta1"], ours["beta2"]))]
-        ours = dict(items)
     ours.pop("shape", None)
     signature = inspect.signature(getattr(torch.optim, TORCH[name][0])).parameters
     left_out = {"params", "foreach", "capturable", "differentiable", "fused"}
     theirs = {key: p.default for key, p in signature.items() if key not in left_out}
-    if name == "adam":  # that is adamw
-        del theirs["decoupled_weight_decay"]
     assert ours == theirs
     assert [key for key in ours if key != "maximize"] == [k for k in theirs if k != "maximize"]
 
@@ -527,17 +519,23 @@ EXACT = [  # rule, hyper-parameters, start, gradients, end: numbers that binary 
     ("sgd", {"lr": 0.5, "momentum": 0.5, "nesterov": True}, [1.0], [[2.0], [0.0]], [-0.75]),
     ("sgd", {"lr": 0.5, "weight_decay": 0.5, "maximize": True}, [1.0], [[2.0]], [1.75]),
     # the first step of Adam has length lr; in the second m^ = 8/3, v^ = 4
-    ("adam", {"lr": 0.5, "beta1": 0.5, "beta2": 0.75, "eps": 0.0}, [1.0], [[4.0]], [0.5]),
-    ("adam", {"lr": 3.0, "beta1": 0.5, "beta2": 0.0, "eps": 0.0}, [8.0], [[4.0], [2.0]], [1.0]),
+    ("adam", {"lr": 0.5, "betas": (0.5, 0.75), "eps": 0.0}, [1.0], [[4.0]], [0.5]),
+    ("adam", {"lr": 3.0, "betas": (0.5, 0.0), "eps": 0.0}, [8.0], [[4.0], [2.0]], [1.0]),
     # with amsgrad the second step is divided by 4, not by 2
     (
         "adam",
-        {"lr": 3.0, "beta1": 0.5, "beta2": 0.0, "eps": 0.0, "amsgrad": True},
+        {"lr": 3.0, "betas": (0.5, 0.0), "eps": 0.0, "amsgrad": True},
         [8.0],
         [[4.0], [2.0]],
         [3.0],
     ),
-    ("adamw", {"lr": 0.5, "eps": 0.0, "weight_decay": 0.5, "beta2": 0.0}, [4.0], [[4.0]], [2.5]),
+    (
+        "adamw",
+        {"lr": 0.5, "eps": 0.0, "weight_decay": 0.5, "betas": (0.9, 0.0)},
+        [4.0],
+        [[4.0]],
+        [2.5],
+    ),
     ("adagrad", {"lr": 10.0, "eps": 0.0}, [10.0], [[3.0], [4.0]], [-8.0]),
     ("adagrad", {"lr": 1.0, "eps": 1.0, "lr_decay": 1.0}, [1.0], [[3.0], [0.0]], [0.25]),
     ("adadelta", {"rho": 0.75, "eps": 9.0}, [1.0], [[8.0]], [1.0 - 24.0 / 5.0]),

@@ -2,21 +2,23 @@
 
 What is imported here is NumPy and one extension module; the rooms below it are loaded when they
 are first named: ``fastgd.optim``, ``fastgd.schedules``, ``fastgd.linear_model`` (extra
-``[sklearn]``), ``fastgd.reference``, ``fastgd.plot`` and ``fastgd.datasets`` (extra ``[train]``).
+``[sklearn]``), ``fastgd.reference``, ``fastgd.plot`` and ``fastgd.datasets`` (extra ``[train]``),
+``fastgd.torch`` (extra ``[torch]``).
 """
 
 from typing import TYPE_CHECKING, Any
 
-from ._core import DivergenceError, __version__
+from ._core import DivergenceError, NonFiniteError, __version__
 from .config import get_num_threads, set_num_threads, show_config, threads
 
 if TYPE_CHECKING:
-    from . import datasets, linear_model, optim, plot, reference, schedules
+    from . import datasets, linear_model, optim, plot, reference, schedules, torch
 
-_ROOMS = ("datasets", "linear_model", "optim", "plot", "reference", "schedules")
+_ROOMS = ("datasets", "linear_model", "optim", "plot", "reference", "schedules", "torch")
 
 __all__ = [
     "DivergenceError",
+    "NonFiniteError",
     "__version__",
     "datasets",
     "get_num_threads",
@@ -28,6 +30,7 @@ __all__ = [
     "set_num_threads",
     "show_config",
     "threads",
+    "torch",
 ]
 
 

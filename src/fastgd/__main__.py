@@ -40,6 +40,16 @@ is text, or whole numbers of which at most 20 differ; --loss decides where that 
 
 # ------------------------------------------------------------------------------------- the recipe
 
+# Rules whose steps have a unit of their own: learning rate and its schedule, the same for all data.
+_OWN_RATES = {
+    "adadelta": (1.0, "constant"),
+    "adagrad": (0.1, "constant"),
+    "lars": (10.0, "invscaling"),
+    "rprop": (0.01, "constant"),
+}
+# It compares signs of successive gradients, which have to be of the same rows.
+_FULL_BATCH = ("rprop",)
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -78,19 +88,25 @@ def choose_recipe(data: Prepared, options: argparse.Namespace) -> Recipe:
     n_rows, n_features = data.X_train.shape
     loss = options.loss or ("log_loss" if data.task == "classification" else "squared_error")
     scale_free = any("sq" in state for state, _ in _core.RULES[options.optimizer]["states"])
-    if scale_free:
+    schedule = "invscaling" if scale_free else "constant"
+    if options.optimizer in _OWN_RATES:
+        eta0, schedule = _OWN_RATES[options.optimizer]
+    elif scale_free:
         eta0 = 0.3 * min(1.0, 60 / n_features) ** 1.5
     else:
         curvature = 0.25 if loss == "log_loss" else 1.0
         eta0 = min(0.1, 0.5 / (curvature * n_features))
+    batch_size = min(256, max(16, 2 ** int(math.log2(n_rows / 64 + 1))))
+    if options.optimizer in _FULL_BATCH:
+        batch_size = n_rows
     return Recipe(
         loss=loss,
         optimizer=options.optimizer,
-        learning_rate=options.schedule or ("invscaling" if scale_free else "constant"),
+        learning_rate=options.schedule or schedule,
         eta0=options.lr or eta0,
         power_t=0.5,
         alpha=1 / n_rows,
-        batch_size=options.batch_size or min(256, max(16, 2 ** int(math.log2(n_rows / 64 + 1)))),
+        batch_size=options.batch_size or batch_size,
     )
 
 

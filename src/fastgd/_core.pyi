@@ -10,7 +10,9 @@ _Array = NDArray[Any]  # float32 or float64
 
 class _Rule(TypedDict):
     number: int
+    kind: str  # "elementwise" or "layerwise"
     states: tuple[tuple[str, str], ...]  # name; the hyper-parameter it is kept for, or "always"
+    kept: tuple[str, ...]  # numbers that are carried from step to step
     hypers: tuple[tuple[str, float, str], ...]  # name, default, domain
 
 class _Loss(TypedDict):
@@ -27,11 +29,17 @@ class _BuildInfo(TypedDict):
 __version__: str
 RULES: dict[str, _Rule]
 LOSSES: dict[str, _Loss]
+N_KEPT: int
 ISAS: tuple[str, ...]
 SUPPORTED_ISAS: tuple[str, ...]
 
 class DivergenceError(ValueError, FloatingPointError):
     position: int
+
+class NonFiniteError(FloatingPointError, ValueError):
+    index: int
+    name: str | None
+    step: int
 
 def use_isa(name: str) -> None: ...
 def active_isa() -> str: ...
@@ -42,13 +50,18 @@ def build_info() -> _BuildInfo: ...
 @disjoint_base
 class Stepper:
     t: int
-    since: int
+    skipped: int
+    skips: bool
+    dynamic: bool
+    names: list[str] | None
     def __init__(
         self,
         rule: str,
         params: list[_Array],
+        groups: list[int],
+        hypers: Sequence[Sequence[float]],
         states: list[tuple[_Array | None, ...]],
-        hypers: Sequence[float],
+        averages: list[_Array] | None,
     ) -> None: ...
     @property
     def rule(self) -> str: ...
@@ -56,10 +69,55 @@ class Stepper:
     def params(self) -> list[_Array]: ...
     @property
     def states(self) -> list[tuple[_Array | None, ...]]: ...
-    def hyper(self, k: int) -> float: ...
-    def set_hyper(self, k: int, value: float) -> None: ...
-    def set_states(self, states: list[tuple[_Array | None, ...]]) -> None: ...
-    def step(self, grads: _Array | Sequence[_Array]) -> None: ...
+    @property
+    def averages(self) -> list[_Array] | None: ...
+    def set_buffers(
+        self, states: list[tuple[_Array | None, ...]], averages: list[_Array] | None
+    ) -> None: ...
+    def hyper(self, group: int, k: int) -> float: ...
+    def set_hyper(self, group: int, k: int, value: float) -> None: ...
+    def progress(self, i: int) -> tuple[int, int, tuple[float, ...]]: ...
+    def set_progress(self, i: int, t: int, since: int, kept: Sequence[float]) -> None: ...
+    def configure(
+        self, *, max_norm: float, clip_value: float, guard: bool, norms: bool
+    ) -> None: ...
+    def set_average_weight(self, weight: float) -> None: ...
+    def set_frozen(self, i: int, frozen: bool) -> None: ...
+    def report(self) -> tuple[float, float, float, bool]: ...
+    def before_step(self) -> None: ...
+    def accumulated(self) -> tuple[list[_Array | None], int]: ...
+    def step(
+        self,
+        grads: _Array | Sequence[_Array | None] | None = None,
+        *,
+        grad_scale: float = 1.0,
+        zero_grads: bool = False,
+    ) -> None: ...
+
+@disjoint_base
+class TensorStepper(Stepper):
+    def __init__(
+        self,
+        kind: type,
+        rule: str,
+        params: list[Any],
+        groups: list[int],
+        hypers: Sequence[Sequence[float]],
+        averages: list[Any],
+        counter: str | None,
+    ) -> None: ...
+    @property
+    def params(self) -> list[Any]: ...
+    def set_kept_states(self, group: int, names: tuple[str | None, ...]) -> None: ...
+    def set_aside(self, i: int, grad: Any) -> None: ...
+    def start(self, i: int) -> tuple[dict[str, Any], list[str]]: ...
+    def undo(self, i: int, made: list[str]) -> None: ...
+    def lay_out(self, tensor: Any, like: Any) -> Any: ...
+    def scalar(self, value: Any) -> Any: ...
+    def is_for(self, param_groups: list[dict[str, Any]]) -> bool: ...
+    def step_tensors(
+        self, state: dict[Any, dict[str, Any]], team: int, grad_scale: float
+    ) -> list[Any] | None: ...
 
 def shuffle(order: NDArray[np.int64], seed: int) -> None: ...
 def evaluate_loss(
@@ -83,6 +141,7 @@ def train_linear(
     rule: int,
     hypers: Sequence[float],
     lr: NDArray[np.float64],
+    kept: NDArray[np.float64],
     t: int,
     batch_size: int,
     start: int,

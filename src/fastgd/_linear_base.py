@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import assert_all_finite
@@ -165,6 +165,7 @@ class LinearSGD(BaseEstimator):  # type: ignore[misc]
                 sample_weight=weight,
                 params=p,
                 states=self._first_states(run, k, p, go_on),
+                kept=self._first_kept(run, k, go_on),
                 order=np.arange(n_blocks, dtype=np.int64),
                 seed=seed,
                 t=self.t_ - 1 if go_on else 0,
@@ -246,6 +247,12 @@ class LinearSGD(BaseEstimator):  # type: ignore[misc]
             for new, old in zip(states, self._states[k], strict=True)
         )
 
+    def _first_kept(self, run: Run, k: int, go_on: bool) -> NDArray[np.float64]:
+        """Numbers that the rule of problem `k` carries on: zeros, or copies of those so far."""
+        if not go_on or self._states_of != run.rule:
+            return np.zeros(_core.N_KEPT)
+        return self._kept[k].copy()
+
     @contextmanager
     def _unchanged_on_error(self) -> Iterator[None]:
         """Take back what was noted about the data if no model comes of it."""
@@ -264,6 +271,7 @@ class LinearSGD(BaseEstimator):  # type: ignore[misc]
         self.coef_ = np.ascontiguousarray(params[:, :-1]).reshape(self._coef_shape(params))
         self.intercept_ = params[:, -1].copy()
         self._states = [p.states for p in result.problems]
+        self._kept = [p.kept for p in result.problems]
         self._states_of = rule_and_hypers(self.optimizer)[0]
         self._at_zero = [p.at_zero for p in result.problems]
         self.t_ = max(p.t for p in result.problems) + 1

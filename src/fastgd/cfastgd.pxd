@@ -7,6 +7,7 @@ cdef extern from "fastgd.h" nogil:
     ctypedef enum fgd_status:
         FGD_OK
         FGD_DIVERGED
+        FGD_NOT_FINITE
 
     ctypedef enum fgd_dtype:
         FGD_FLOAT32
@@ -17,9 +18,17 @@ cdef extern from "fastgd.h" nogil:
         FGD_UNIT
         FGD_FLAG
         FGD_REAL
+        FGD_ABOVE_ONE
+        FGD_POSITIVE
+        FGD_INSIDE_UNIT
+
+    ctypedef enum fgd_kind:
+        FGD_ELEMENTWISE
+        FGD_LAYERWISE
 
     enum:
         FGD_MAX_STATES
+        FGD_MAX_KEPT
         FGD_MAX_HYPERS
 
     ctypedef struct fgd_hyper_info:
@@ -33,8 +42,11 @@ cdef extern from "fastgd.h" nogil:
 
     ctypedef struct fgd_rule_info:
         const char *name
+        int kind
         int n_states
         fgd_state_info *states
+        int n_kept
+        const char **kept
         int n_hypers
         fgd_hyper_info *hypers
 
@@ -48,11 +60,39 @@ cdef extern from "fastgd.h" nogil:
     const fgd_loss_info *fgd_losses
     const int fgd_n_losses
 
+    ctypedef struct fgd_group:
+        int rule
+        double *hypers
+
     ctypedef struct fgd_tensor:
         void *param
-        const void *grad
+        void *grad
         void **state
+        void *average
         ptrdiff_t size
+        int dtype
+        int group
+        int64_t t
+        int64_t since
+        double *kept
+
+    ctypedef struct fgd_plan:
+        pass
+
+    ctypedef struct fgd_options:
+        double grad_scale
+        double max_norm
+        double clip_value
+        double average_weight
+        int guard
+        int norms
+        int zero_grads
+
+    ctypedef struct fgd_report:
+        double grad_norm
+        double clip_factor
+        double update_norm
+        ptrdiff_t failed
 
     ctypedef struct fgd_rows:
         const void *X
@@ -72,6 +112,7 @@ cdef extern from "fastgd.h" nogil:
         int rule
         const double *hypers
         const double *lr
+        double *kept
         int64_t t
         ptrdiff_t batch_size
         ptrdiff_t start
@@ -96,8 +137,10 @@ cdef extern from "fastgd.h" nogil:
     int fgd_isa_supported(int i)
     int fgd_use(int i)
 
-    fgd_status fgd_step(const fgd_tensor *tensors, ptrdiff_t n_tensors, int dtype, int rule,
-                        const double *hypers, int64_t t, int threads)
+    fgd_status fgd_step(fgd_report *report, fgd_tensor *tensors, fgd_plan *plans, double *sums,
+                        const fgd_group *groups, const fgd_options *options, ptrdiff_t n_tensors,
+                        int threads)
+    ptrdiff_t fgd_n_sums(const fgd_tensor *tensors, ptrdiff_t n_tensors)
     double fgd_sum(const void *x, ptrdiff_t n, int dtype, int threads)
     void fgd_shuffle(int64_t *order, ptrdiff_t n, uint32_t seed)
 

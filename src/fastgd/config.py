@@ -104,6 +104,11 @@ def get_num_threads() -> int:
     return _core.threads()
 
 
+def chosen_threads() -> int | None:
+    """Threads that the user asked for by ``set_num_threads`` or ``threads``; None if not at all."""
+    return _choice.threads if _choice.reason in ("set_num_threads", "threads") else None
+
+
 def set_num_threads(n: int) -> None:
     """Set how many threads the kernels may use, in the whole process.
 

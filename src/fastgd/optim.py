@@ -1,308 +1,48 @@
 """Optimizers over lists of NumPy arrays, with torch.optim's names, defaults and numerics.
 
-The classes are made from the rows of ``csrc/optim_rules.h``: signature, hyper-parameters, their
-defaults and domains, and the states come from there. One ``step`` is one call into C for the whole
-list of parameters.
+A class a rule: signature, hyper-parameters, their defaults and domains, and the states come from
+the rows of ``csrc/optim_rules.h``. What the classes have in common is in ``_optimizer``.
+
+Beside torch's arguments every class takes, keyword-only, `max_norm`, `clip_value`, `nonfinite`,
+`ema_decay` and `report_norms`: norm, guard, clipping, update and moving average are one call and
+two passes over memory.
 """
 
-import math
-from collections.abc import Callable, Iterable, Mapping
-from inspect import Parameter, Signature
-from typing import Any, ClassVar
+from ._core import NonFiniteError
+from ._hypers import Array, defaults, hyper_values, make_states
+from ._optimizer import CLASSES, Optimizer, ParamGroup, StepReport
 
-import numpy as np
-from numpy.typing import NDArray
-
-from . import _core
-
-__all__ = ["SGD", "Adam", "AdamW", "Optimizer"]
-
-Array = NDArray[Any]
-
-_DOMAINS: dict[str, tuple[str, Callable[[float], bool]]] = {
-    "nonnegative": ("a finite number, 0 or more", lambda v: math.isfinite(v) and v >= 0),
-    "unit": ("a number, 0 or more and below 1", lambda v: 0 <= v < 1),
-    "flag": ("True or False", lambda v: v in (0, 1)),
-    "real": ("a finite number", math.isfinite),
-}
-
-
-def _number(name: str, value: Any, domain: str) -> float:
-    """Return hyper-parameter `name` as a float if it lies in its domain, else raise."""
-    words, allowed = _DOMAINS[domain]
-    try:
-        # float() would also read a number out of a string
-        number = float(value) if not isinstance(value, str | bytes) else None
-    except OverflowError:
-        number = math.inf
-    except (TypeError, ValueError):
-        number = None
-    if number is None:
-        raise TypeError(f"{name} must be {words}; got {value!r}")
-    if not allowed(number):
-        raise ValueError(f"{name} must be {words}; got {value!r}")
-    return number
-
-
-def _is_beta(name: str) -> bool:
-    """Whether the row's hyper-parameter is one of the tuple that torch calls ``betas``."""
-    return name.startswith("beta") and name[4:].isdigit()
-
-
-def _defaults(rule: str) -> dict[str, Any]:
-    """Public hyper-parameters of a rule with their defaults, in order."""
-    defaults: dict[str, Any] = {}
-    for name, value, domain in _core.RULES[rule]["hypers"]:
-        if _is_beta(name):
-            defaults["betas"] = (*defaults.get("betas", ()), value)
-        else:
-            defaults[name] = bool(value) if domain == "flag" else value
-    return defaults
-
-
-def hyper_values(rule: str, given: Mapping[str, Any]) -> list[float]:
-    """Values of a rule's hyper-parameters in the order of its row, checked.
-
-    Parameters
-    ----------
-    rule : str
-        A key of ``fastgd._core.RULES``.
-    given : mapping
-        Public names (``betas`` is a tuple) to values; the others keep their defaults.
-
-    Returns
-    -------
-    list of float
-
-    Raises
-    ------
-    TypeError, ValueError
-        If a name is not one of the rule's, or a value lies outside its domain.
-    """
-    settings = _defaults(rule)
-    unknown = [name for name in given if name not in settings]
-    if unknown:
-        raise TypeError(
-            f"{unknown[0]!r} must be a hyper-parameter of {rule!r}, one of {', '.join(settings)}"
-        )
-    settings.update(given)
-    betas = settings.get("betas", ())
-    n_betas = sum(_is_beta(name) for name, _, _ in _core.RULES[rule]["hypers"])
-    if not isinstance(betas, tuple | list) or len(betas) != n_betas:
-        raise TypeError(f"betas must be a tuple of {n_betas} numbers; got {betas!r}")
-    values = [
-        _number(
-            f"betas[{int(name[4:]) - 1}]" if _is_beta(name) else name,
-            betas[int(name[4:]) - 1] if _is_beta(name) else settings[name],
-            domain,
-        )
-        for name, _, domain in _core.RULES[rule]["hypers"]
-    ]
-    if settings.get("nesterov") and (settings["momentum"] == 0 or settings["dampening"] != 0):
-        raise ValueError(
-            "nesterov must be False without momentum or with dampening; got "
-            f"momentum={settings['momentum']}, dampening={settings['dampening']}"
-        )
-    return values
-
-
-def _aligned_zeros(like: Array) -> Array:
-    """Zeros on a cache line: NumPy's own arrays are not, which costs a few per cent of a step."""
-    memory = np.zeros(like.nbytes + 64, np.uint8)
-    start = -memory.__array_interface__["data"][0] % 64
-    return memory[start : start + like.nbytes].view(like.dtype).reshape(like.shape)
-
-
-def make_states(rule: str, values: list[float], like: Array) -> tuple[Array | None, ...]:
-    """Zeros for each state of `rule`; None for one that these hyper-parameters do not keep."""
-    kept = {"always": True}
-    kept.update(
-        (name, value != 0)
-        for (name, _, _), value in zip(_core.RULES[rule]["hypers"], values, strict=True)
-    )
-    return tuple(
-        _aligned_zeros(like) if kept[kept_if] else None
-        for _, kept_if in _core.RULES[rule]["states"]
-    )
-
-
-def _hyper_property(name: str, index: int, domain: str) -> property:
-    """Property that reads and writes one hyper-parameter where the C code reads it."""
-
-    def get(self: "Optimizer") -> float | bool:
-        value = self.hyper(index)
-        return bool(value) if domain == "flag" else value
-
-    def set_(self: "Optimizer", value: Any) -> None:
-        self._change({name: value})
-
-    return property(get, set_, doc=f"Hyper-parameter `{name}`; may be assigned between steps.")
-
-
-def _betas_property(indices: list[int]) -> property:
-    """Do the same for the tuple of betas."""
-
-    def get(self: "Optimizer") -> tuple[float, ...]:
-        return tuple(self.hyper(i) for i in indices)
-
-    def set_(self: "Optimizer", value: Any) -> None:
-        self._change({"betas": value})
-
-    return property(get, set_, doc="Hyper-parameter `betas`; may be assigned between steps.")
-
-
-class Optimizer(_core.Stepper):
-    """Base of the optimizers: everything but the rule.
-
-    Subclasses name their rule, ``class SGD(Optimizer, rule="sgd")``, and get its signature.
-    """
-
-    rule_name: ClassVar[str]
-    __signature__: ClassVar[Signature]
-
-    def __init_subclass__(cls, rule: str | None = None, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        if rule is None:  # a subclass of SGD is SGD still
-            return
-        cls.rule_name = rule
-        parameters = [Parameter("params", Parameter.POSITIONAL_OR_KEYWORD)]
-        for name, default in _defaults(rule).items():
-            # as in torch, what comes after the method's own arguments goes by keyword
-            kind = Parameter.KEYWORD_ONLY if name == "maximize" else parameters[0].kind
-            parameters.append(Parameter(name, kind, default=default))
-        cls.__signature__ = Signature(parameters)
-        hypers = _core.RULES[rule]["hypers"]
-        for index, (name, _, domain) in enumerate(hypers):
-            if not _is_beta(name):
-                setattr(cls, name, _hyper_property(name, index, domain))
-        betas = [index for index, (name, _, _) in enumerate(hypers) if _is_beta(name)]
-        if betas:
-            cls.betas = _betas_property(betas)  # type: ignore[attr-defined]
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        if not hasattr(self, "rule_name"):
-            raise TypeError(f"{type(self).__name__} must be subclassed with a rule, as SGD is")
-        settings = self.__signature__.bind(*args, **kwargs).arguments
-        params = settings.pop("params")
-        if not isinstance(params, Iterable):
-            raise TypeError(
-                f"params must be an array or an iterable of arrays; got {type(params).__name__}"
-            )
-        params = [params] if isinstance(params, np.ndarray) else list(params)
-        if not params:
-            raise ValueError("params must hold at least one array; got an empty list")
-        for i, param in enumerate(params):
-            if not isinstance(param, np.ndarray):
-                raise TypeError(f"params[{i}] must be a NumPy array; got {type(param).__name__}")
-        values = hyper_values(self.rule_name, settings)
-        states = [make_states(self.rule_name, values, param) for param in params]
-        super().__init__(self.rule_name, params, states, values)
-
-    def _settings(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in _defaults(self.rule_name)}
-
-    def _change(self, changes: Mapping[str, Any]) -> None:
-        """Check the hyper-parameters as a whole, then set them; make states that are now kept."""
-        values = hyper_values(self.rule_name, {**self._settings(), **changes})
-        states = [
-            tuple(
-                new if old is None else old
-                for old, new in zip(have, make_states(self.rule_name, values, param), strict=True)
-            )
-            for have, param in zip(self.states, self.params, strict=True)
-        ]
-        if any(new is not old for s, t in zip(states, self.states, strict=True)
-               for new, old in zip(s, t, strict=True)):  # fmt: skip
-            self.set_states(states)
-            self.since = self.t
-        for index, value in enumerate(values):
-            self.set_hyper(index, value)
-
-    @property
-    def state(self) -> list[dict[str, Array]]:
-        """The states of each parameter by name, as torch names them: the live arrays."""
-        names = [name for name, _ in _core.RULES[self.rule_name]["states"]]
-        return [
-            {name: a for name, a in zip(names, states, strict=True) if a is not None}
-            for states in self.states
-        ]
-
-    def state_dict(self) -> dict[str, Any]:
-        """Everything that the optimizer would need to go on: a copy.
-
-        Returns
-        -------
-        dict
-            In torch's layout: ``state`` maps a parameter's index to ``step`` and its states,
-            ``param_groups`` is a list of one dict of hyper-parameters.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> from fastgd.optim import AdamW
-        >>> opt = AdamW(np.zeros(3))
-        >>> opt.state_dict()["param_groups"][0]["betas"]
-        (0.9, 0.999)
-        """
-        return {
-            "state": {
-                i: {"step": self.t} | {name: a.copy() for name, a in states.items()}
-                for i, states in enumerate(self.state)
-            },
-            "param_groups": [self._settings() | {"params": list(range(len(self.params)))}],
-        }
-
-    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Go on from where another optimizer of the same rule and shapes was.
-
-        Parameters
-        ----------
-        state_dict : dict
-            From :meth:`state_dict`.
-
-        Raises
-        ------
-        ValueError, TypeError
-            If it does not fit; nothing has been changed then.
-        """
-        try:
-            (group,) = state_dict["param_groups"]
-            settings = {name: group[name] for name in _defaults(self.rule_name)}
-            saved = dict(state_dict["state"])
-            steps = {int(states["step"]) for states in saved.values()}
-        except (LookupError, TypeError, ValueError, OverflowError) as error:
-            raise ValueError(
-                f"state_dict must be from the state_dict() of {type(self).__name__}; got {error!r}"
-            ) from error
-        if saved.keys() != set(range(len(self.params))) or len(steps) != 1 or min(steps) < 0:
-            raise ValueError(
-                f"state_dict must hold {len(self.params)} parameters, numbered from 0, after one "
-                f"number of steps; got {list(saved)} after {sorted(steps)}"
-            )
-        values = hyper_values(self.rule_name, settings)
-        names = [name for name, _ in _core.RULES[self.rule_name]["states"]]
-        states = []
-        for i, param in enumerate(self.params):
-            fresh = make_states(self.rule_name, values, param)
-            for name, array in zip(names, fresh, strict=True):
-                if array is None:
-                    continue
-                given = np.asarray(saved[i].get(name))
-                if given.shape != param.shape or given.dtype.kind not in "fiu":
-                    raise ValueError(
-                        f"state_dict must hold {name} of shape {param.shape} for params[{i}]; "
-                        f"got {given.dtype} of shape {given.shape}"
-                    )
-                array[...] = given
-            states.append(fresh)
-        self.set_states(states)
-        for index, value in enumerate(values):
-            self.set_hyper(index, value)
-        self.t, self.since = steps.pop(), 0
-
-    def __repr__(self) -> str:
-        settings = ", ".join(f"{name}={value}" for name, value in self._settings().items())
-        return f"{type(self).__name__}({len(self.params)} params, {settings})"
+__all__ = [
+    "ASGD",
+    "CLASSES",
+    "FTRL",
+    "LAMB",
+    "LARS",
+    "SGD",
+    "AdaBelief",
+    "Adadelta",
+    "Adagrad",
+    "Adam",
+    "AdamW",
+    "Adamax",
+    "Adan",
+    "Lion",
+    "NAdam",
+    "NonFiniteError",
+    "Optimizer",
+    "ParamGroup",
+    "RAdam",
+    "RMSprop",
+    "Rprop",
+    "ScheduleFreeAdamW",
+    "ScheduleFreeSGD",
+    "Signum",
+    "StepReport",
+    "Yogi",
+    "defaults",
+    "hyper_values",
+    "make_states",
+]
 
 
 class SGD(Optimizer, rule="sgd"):
@@ -310,26 +50,19 @@ class SGD(Optimizer, rule="sgd"):
 
     Parameters
     ----------
-    params : ndarray or iterable of ndarray
-        C-contiguous, writeable, all float32 or all float64, of any shape; updated in place.
-    lr : float, default=1e-3
-        Learning rate.
-    momentum : float, default=0
-        Factor of the sum of past gradients; 0 keeps no state.
-    dampening : float, default=0
-        Part of each gradient that does not enter that sum.
-    weight_decay : float, default=0
-        L2 penalty, added to the gradient as ``weight_decay * param``.
-    nesterov : bool, default=False
-        Look ahead by one step of the momentum.
-    maximize : bool, default=False
-        Step up the gradient instead of down. Keyword-only.
+    {parameters}
 
     Raises
     ------
-    TypeError, ValueError
-        If a parameter cannot be updated in place, two overlap in memory, or a value is out of
-        its domain.
+    {raises}
+
+    Notes
+    -----
+    ::
+
+        g += weight_decay * p
+        b = momentum * b + (1 - dampening) * g  (at first b = g)
+        p -= lr * b, with nesterov lr * (g + momentum * b)
 
     References
     ----------
@@ -349,32 +82,28 @@ class SGD(Optimizer, rule="sgd"):
 
 
 class Adam(Optimizer, rule="adam"):
-    """Adam; ``torch.optim.Adam``.
+    """Adam, AMSGrad and, with `decoupled_weight_decay`, AdamW; ``torch.optim.Adam``.
 
     Parameters
     ----------
-    params : ndarray or iterable of ndarray
-        C-contiguous, writeable, all float32 or all float64, of any shape; updated in place.
-    lr : float, default=1e-3
-        Learning rate.
-    betas : (float, float), default=(0.9, 0.999)
-        Decay rates of the averages of the gradient and of its square.
-    eps : float, default=1e-8
-        Added to the root of the second average.
-    weight_decay : float, default=0
-        L2 penalty, added to the gradient as ``weight_decay * param``.
-    maximize : bool, default=False
-        Step up the gradient instead of down. Keyword-only.
+    {parameters}
 
     Raises
     ------
-    TypeError, ValueError
-        If a parameter cannot be updated in place, two overlap in memory, or a value is out of
-        its domain.
+    {raises}
+
+    Notes
+    -----
+    ::
+
+        g += weight_decay * p
+        m = beta1 * m + (1 - beta1) * g, v = beta2 * v + (1 - beta2) * g**2
+        p -= lr * m^ / (sqrt(v^) + eps), where m^ = m / (1 - beta1**t), v^ = v / (1 - beta2**t)
 
     References
     ----------
     Kingma & Ba, "Adam: a method for stochastic optimization", ICLR 2015.
+    Reddi, Kale, Kumar, "On the convergence of Adam and beyond", ICLR 2018 (`amsgrad`).
 
     Examples
     --------
@@ -393,24 +122,18 @@ class AdamW(Optimizer, rule="adamw"):
 
     Parameters
     ----------
-    params : ndarray or iterable of ndarray
-        C-contiguous, writeable, all float32 or all float64, of any shape; updated in place.
-    lr : float, default=1e-3
-        Learning rate.
-    betas : (float, float), default=(0.9, 0.999)
-        Decay rates of the averages of the gradient and of its square.
-    eps : float, default=1e-8
-        Added to the root of the second average.
-    weight_decay : float, default=1e-2
-        Each step takes ``lr * weight_decay`` of the parameter away, beside the gradient's step.
-    maximize : bool, default=False
-        Step up the gradient instead of down. Keyword-only.
+    {parameters}
 
     Raises
     ------
-    TypeError, ValueError
-        If a parameter cannot be updated in place, two overlap in memory, or a value is out of
-        its domain.
+    {raises}
+
+    Notes
+    -----
+    ::
+
+        p -= lr * weight_decay * p
+        then as Adam without weight decay
 
     References
     ----------
@@ -420,9 +143,693 @@ class AdamW(Optimizer, rule="adamw"):
     --------
     >>> import numpy as np
     >>> from fastgd.optim import AdamW
-    >>> w = np.ones(3, dtype=np.float32)
-    >>> opt = AdamW(w, lr=0.1, weight_decay=0.1)
-    >>> opt.step(np.ones(3, dtype=np.float32))
-    >>> w.round(3)
-    array([0.89, 0.89, 0.89], dtype=float32)
+    >>> w = np.ones(2, dtype=np.float32)
+    >>> opt = AdamW(w, lr=0.5, weight_decay=0.0)
+    >>> opt.step(np.ones(2, dtype=np.float32))
+    >>> w
+    array([0.5, 0.5], dtype=float32)
+    """
+
+
+class NAdam(Optimizer, rule="nadam"):
+    """Adam with Nesterov momentum; ``torch.optim.NAdam``.
+
+    Parameters
+    ----------
+    {parameters}
+
+    Raises
+    ------
+    {raises}
+
+    Notes
+    -----
+    ::
+
+        m, v as in Adam; mu(t) = beta1 * (1 - 0.96**(t * momentum_decay) / 2), M = M * mu(t)
+        p -= lr * ((1 - mu(t)) * g / (1 - M) + mu(t + 1) * m / (1 - M * mu(t + 1)))
+        / (sqrt(v^) + eps)
+
+    References
+    ----------
+    Dozat, "Incorporating Nesterov momentum into Adam", ICLR 2016 workshop.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastgd.optim import NAdam
+    >>> w = np.array([1.0, -2.0])
+    >>> opt = NAdam(w)
+    >>> opt.step(w.copy())
+    >>> bool(abs(w[1]) < 2)
+    True
+    """
+
+
+class RAdam(Optimizer, rule="radam"):
+    """Rectified Adam: momentum until the variance is known; ``torch.optim.RAdam``.
+
+    Parameters
+    ----------
+    {parameters}
+
+    Raises
+    ------
+    {raises}
+
+    Notes
+    -----
+    ::
+
+        m, v as in Adam; rho_inf = 2 / (1 - beta2) - 1
+        rho = rho_inf - 2 * t * beta2**t / (1 - beta2**t)
+        p -= lr * m^ * r * sqrt(1 - beta2**t) / (sqrt(v) + eps) if rho > 5, else lr * m^
+        r**2 = (rho - 4) * (rho - 2) * rho_inf / ((rho_inf - 4) * (rho_inf - 2) * rho)
+
+    References
+    ----------
+    Liu, Jiang, He, Chen, Liu, Gao, Han, "On the variance of the adaptive learning rate and beyond",
+    ICLR 2020.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastgd.optim import RAdam
+    >>> w = np.array([1.0, -2.0])
+    >>> opt = RAdam(w)
+    >>> opt.step(w.copy())
+    >>> bool(abs(w[1]) < 2)
+    True
+    """
+
+
+class Adamax(Optimizer, rule="adamax"):
+    """Adam with the infinity norm; ``torch.optim.Adamax``.
+
+    Parameters
+    ----------
+    {parameters}
+
+    Raises
+    ------
+    {raises}
+
+    Notes
+    -----
+    ::
+
+        m as in Adam; u = max(beta2 * u, abs(g) + eps)
+        p -= lr * m^ / u
+
+    References
+    ----------
+    Kingma & Ba, "Adam: a method for stochastic optimization", ICLR 2015, algorithm 2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastgd.optim import Adamax
+    >>> w = np.array([1.0, -2.0])
+    >>> opt = Adamax(w)
+    >>> opt.step(w.copy())
+    >>> bool(abs(w[1]) < 2)
+    True
+    """
+
+
+class Adagrad(Optimizer, rule="adagrad"):
+    """Learning rates that fall with the squares met; ``torch.optim.Adagrad``.
+
+    Parameters
+    ----------
+    {parameters}
+
+    Raises
+    ------
+    {raises}
+
+    Notes
+    -----
+    ::
+
+        s += g**2
+        p -= lr / (1 + (t - 1) * lr_decay) * g / (sqrt(s) + eps)
+
+    References
+    ----------
+    Duchi, Hazan, Singer, "Adaptive subgradient methods for online learning and stochastic
+    optimization", JMLR 12, 2011.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastgd.optim import Adagrad
+    >>> w = np.array([1.0, -2.0])
+    >>> opt = Adagrad(w)
+    >>> opt.step(w.copy())
+    >>> bool(abs(w[1]) < 2)
+    True
+    """
+
+
+class Adadelta(Optimizer, rule="adadelta"):
+    """Steps in the unit of the parameters; ``torch.optim.Adadelta``.
+
+    Parameters
+    ----------
+    {parameters}
+
+    Raises
+    ------
+    {raises}
+
+    Notes
+    -----
+    ::
+
+        s = rho * s + (1 - rho) * g**2, d = sqrt(a + eps) / sqrt(s + eps) * g
+        a = rho * a + (1 - rho) * d**2, p -= lr * d
+
+    References
+    ----------
+    Zeiler, "ADADELTA: an adaptive learning rate method", arXiv:1212.5701, 2012.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastgd.optim import Adadelta
+    >>> w = np.array([1.0, -2.0])
+    >>> opt = Adadelta(w)
+    >>> opt.step(w.copy())
+    >>> bool(abs(w[1]) < 2)
+    True
+    """
+
+
+class RMSprop(Optimizer, rule="rmsprop"):
+    """Gradient over its root mean square; ``torch.optim.RMSprop``.
+
+    Parameters
+    ----------
+    {parameters}
+
+    Raises
+    ------
+    {raises}
+
+    Notes
+    -----
+    ::
+
+        s = alpha * s + (1 - alpha) * g**2, centered: a = alpha * a + (1 - alpha) * g
+        b = momentum * b + g / (sqrt(s - a**2) + eps), p -= lr * b
+
+    References
+    ----------
+    Tieleman & Hinton, "Neural networks for machine learning", lecture 6.5, Coursera 2012.
+    Graves, "Generating sequences with recurrent neural networks", arXiv:1308.0850, 2013
+    (`centered`).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastgd.optim import RMSprop
+    >>> w = np.array([1.0, -2.0])
+    >>> opt = RMSprop(w)
+    >>> opt.step(w.copy())
+    >>> bool(abs(w[1]) < 2)
+    True
+    """
+
+
+class Rprop(Optimizer, rule="rprop"):
+    """Signs of the gradient only, for full batches; ``torch.optim.Rprop``.
+
+    Parameters
+    ----------
+    {parameters}
+
+    Raises
+    ------
+    {raises}
+
+    Notes
+    -----
+    ::
+
+        g * previous g: above 0 step *= eta_plus, below 0 step *= eta_minus and g = 0
+        step = clip(step, step_sizes), p -= step * sign(g)
+
+    References
+    ----------
+    Riedmiller & Braun, "A direct adaptive method for faster backpropagation learning: the RPROP
+    algorithm", IEEE ICNN 1993.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastgd.optim import Rprop
+    >>> w = np.array([1.0, -2.0])
+    >>> opt = Rprop(w)
+    >>> opt.step(w.copy())
+    >>> bool(abs(w[1]) < 2)
+    True
+    """
+
+
+class ASGD(Optimizer, rule="asgd"):
+    """Averaged stochastic gradient descent; ``torch.optim.ASGD``.
+
+    The average is the state ``"ax"``.
+
+    Parameters
+    ----------
+    {parameters}
+
+    Raises
+    ------
+    {raises}
+
+    Notes
+    -----
+    ::
+
+        p = (1 - lambd * eta) * p - eta * g, ax += mu * (p - ax)
+        eta = lr / (1 + lambd * lr * t)**alpha, mu = 1 / max(1, t - t0)
+
+    References
+    ----------
+    Polyak & Juditsky, "Acceleration of stochastic approximation by averaging", SIAM J. Control
+    Optim. 30(4), 1992.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastgd.optim import ASGD
+    >>> w = np.array([1.0, -2.0])
+    >>> opt = ASGD(w)
+    >>> opt.step(w.copy())
+    >>> bool(abs(w[1]) < 2)
+    True
+    """
+
+
+class Lion(Optimizer, rule="lion"):
+    """Sign of an interpolated momentum: one state, steps of one size.
+
+    The update is ``sign(beta1 * exp_avg + (1 - beta1) * grad)``, with decoupled weight decay.
+
+    Parameters
+    ----------
+    {parameters}
+
+    Raises
+    ------
+    {raises}
+
+    Notes
+    -----
+    ::
+
+        p -= lr * (sign(beta1 * m + (1 - beta1) * g) + weight_decay * p)
+        m = beta2 * m + (1 - beta2) * g
+
+    References
+    ----------
+    Chen, Liang, Huang, Real, Wang, Liu, Pham, Dong, Luong, Hsieh, Lu, Le, "Symbolic discovery of
+    optimization algorithms", NeurIPS 2023, algorithm 2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastgd.optim import Lion
+    >>> w = np.array([1.0, -2.0])
+    >>> opt = Lion(w)
+    >>> opt.step(w.copy())
+    >>> bool(abs(w[1]) < 2)
+    True
+    """
+
+
+class Signum(Optimizer, rule="signum"):
+    """Sign of the momentum; signSGD with ``momentum=0``.
+
+    The update is ``sign(exp_avg)``, with decoupled weight decay.
+
+    Parameters
+    ----------
+    {parameters}
+
+    Raises
+    ------
+    {raises}
+
+    Notes
+    -----
+    ::
+
+        m = momentum * m + (1 - momentum) * g
+        p -= lr * (sign(m) + weight_decay * p)
+
+    References
+    ----------
+    Bernstein, Wang, Azizzadenesheli, Anandkumar, "signSGD: compressed optimisation for non-convex
+    problems", ICML 2018.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastgd.optim import Signum
+    >>> w = np.array([1.0, -2.0])
+    >>> opt = Signum(w)
+    >>> opt.step(w.copy())
+    >>> bool(abs(w[1]) < 2)
+    True
+    """
+
+
+class AdaBelief(Optimizer, rule="adabelief"):
+    """Adam, divided by how far gradients are from their average.
+
+    Numerics and epsilons are those of ``optax.adabelief``, weight decay is decoupled.
+
+    Parameters
+    ----------
+    {parameters}
+
+    Raises
+    ------
+    {raises}
+
+    Notes
+    -----
+    ::
+
+        m as in Adam; s = beta2 * s + (1 - beta2) * (g - m)**2 + eps_root
+        p -= lr * (m^ / (sqrt(s^) + eps) + weight_decay * p)
+
+    References
+    ----------
+    Zhuang, Tang, Ding, Tatikonda, Dvornek, Papademetris, Duncan, "AdaBelief optimizer: adapting
+    stepsizes by the belief in observed gradients", NeurIPS 2020.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastgd.optim import AdaBelief
+    >>> w = np.array([1.0, -2.0])
+    >>> opt = AdaBelief(w, lr=0.1)
+    >>> for _ in range(3):
+    ...     opt.step(w.copy())
+    >>> bool(abs(w[1]) < 2)
+    True
+    """
+
+
+class Yogi(Optimizer, rule="yogi"):
+    """Adam, whose second average moves by no more than the new square.
+
+    Numerics are those of ``optax.yogi``, weight decay is decoupled.
+
+    Parameters
+    ----------
+    {parameters}
+
+    Raises
+    ------
+    {raises}
+
+    Notes
+    -----
+    ::
+
+        m as in Adam; v -= (1 - beta2) * sign(v - g**2) * g**2
+        p -= lr * (m^ / (sqrt(v^) + eps) + weight_decay * p)
+
+    References
+    ----------
+    Zaheer, Reddi, Sachan, Kale, Kumar, "Adaptive methods for nonconvex optimization", NeurIPS 2018.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastgd.optim import Yogi
+    >>> w = np.array([1.0, -2.0])
+    >>> opt = Yogi(w, lr=0.1)
+    >>> for _ in range(3):
+    ...     opt.step(w.copy())
+    >>> bool(abs(w[1]) < 2)
+    True
+    """
+
+
+class Adan(Optimizer, rule="adan"):
+    """Adam with Nesterov momentum from the change of the gradient.
+
+    Numerics are those of ``optax.adan``, whose betas are one minus the paper's.
+
+    Parameters
+    ----------
+    {parameters}
+
+    Raises
+    ------
+    {raises}
+
+    Notes
+    -----
+    ::
+
+        d = g - previous g, m as in Adam, v = beta2 * v + (1 - beta2) * d
+        n = beta3 * n + (1 - beta3) * (g + (1 - beta2) * d)**2
+        p -= lr * ((m^ + (1 - beta2) * v^) / (sqrt(n^ + eps_root) + eps) + weight_decay * p)
+
+    References
+    ----------
+    Xie, Zhou, Li, Lin, Yan, "Adan: adaptive Nesterov momentum algorithm for faster optimizing deep
+    models", arXiv:2208.06677, 2022.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastgd.optim import Adan
+    >>> w = np.array([1.0, -2.0])
+    >>> opt = Adan(w, lr=0.1)
+    >>> for _ in range(3):
+    ...     opt.step(w.copy())
+    >>> bool(abs(w[1]) < 2)
+    True
+    """
+
+
+class FTRL(Optimizer, rule="ftrl"):
+    """FTRL-Proximal: follow the regularised leader, for sparse weights.
+
+    Parameters whose gradients were all zero stay as they were, as long as `lr` does.
+
+    Parameters
+    ----------
+    {parameters}
+
+    Raises
+    ------
+    {raises}
+
+    Notes
+    -----
+    ::
+
+        z += g - (sqrt(n + g**2) - sqrt(n)) / lr * p, n += g**2
+        p = 0 if abs(z) <= l1, else -(z - sign(z) * l1) / ((beta + sqrt(n)) / lr + l2)
+
+    References
+    ----------
+    McMahan et al., "Ad click prediction: a view from the trenches", KDD 2013, algorithm 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastgd.optim import FTRL
+    >>> w = np.array([1.0, -2.0])
+    >>> opt = FTRL(w, lr=0.1)
+    >>> for _ in range(3):
+    ...     opt.step(w.copy())
+    >>> bool(abs(w[1]) < 2)
+    True
+    """
+
+
+class _ScheduleFree(Optimizer):
+    """What the schedule-free rules share: the parameters are not the result."""
+
+    def eval_params(self) -> list[Array]:
+        """Return the averages to use and to evaluate, one array for each parameter.
+
+        x = (y - (1 - beta) z) / beta, with y the parameter and beta the first of the betas; before
+        the first step the parameters themselves.
+
+        Returns
+        -------
+        list of ndarray
+        """
+        found = []
+        for group in self.param_groups:
+            beta = group["betas"][0] if "betas" in group else group["beta"]
+            for i in group.members:
+                y, z = self.params[i], self.state[i]["z"]
+                untouched = self.progress(i)[0] == 0
+                found.append(y.copy() if untouched else (y - (1 - beta) * z) / beta)
+        return found
+
+
+class ScheduleFreeSGD(_ScheduleFree, rule="schedule_free_sgd"):
+    """SGD that needs no schedule: an average takes its place.
+
+    The parameters hold the point where gradients are to be taken; the result is
+    ``opt.eval_params()``.
+    Numerics are those of ``optax.contrib.schedule_free_sgd``.
+
+    Parameters
+    ----------
+    {parameters}
+
+    Raises
+    ------
+    {raises}
+
+    Notes
+    -----
+    ::
+
+        z -= lr * (g + weight_decay * p), x = (1 - c) * x + c * z
+        p = beta * x + (1 - beta) * z, where c = w / sum(w), w = max(lr)**weight_lr_power
+
+    References
+    ----------
+    Defazio, Yang, Mehta, Mishchenko, Khaled, Cutkosky, "The road less scheduled", NeurIPS 2024.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastgd.optim import ScheduleFreeSGD
+    >>> w = np.array([1.0, -2.0])
+    >>> opt = ScheduleFreeSGD(w, lr=0.1)
+    >>> for _ in range(3):
+    ...     opt.step(w.copy())
+    >>> bool(abs(w[1]) < 2)
+    True
+    """
+
+
+class ScheduleFreeAdamW(_ScheduleFree, rule="schedule_free_adamw"):
+    """AdamW that needs no schedule: an average takes its place.
+
+    The parameters hold the point where gradients are to be taken; the result is
+    ``opt.eval_params()``.
+    Numerics are those of ``optax.contrib.schedule_free_adamw``.
+
+    Parameters
+    ----------
+    {parameters}
+
+    Raises
+    ------
+    {raises}
+
+    Notes
+    -----
+    ::
+
+        v as in Adam; z -= lr * (g / (sqrt(v^) + eps) + weight_decay * p)
+        x and p as in ScheduleFreeSGD, with beta1 for beta
+
+    References
+    ----------
+    Defazio, Yang, Mehta, Mishchenko, Khaled, Cutkosky, "The road less scheduled", NeurIPS 2024.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastgd.optim import ScheduleFreeAdamW
+    >>> w = np.array([1.0, -2.0])
+    >>> opt = ScheduleFreeAdamW(w, lr=0.1)
+    >>> for _ in range(3):
+    ...     opt.step(w.copy())
+    >>> bool(abs(w[1]) < 2)
+    True
+    """
+
+
+class LARS(Optimizer, rule="lars"):
+    """Momentum with steps in proportion to each parameter array's length.
+
+    Numerics are those of ``optax.lars``. A parameter array counts as a layer.
+
+    Parameters
+    ----------
+    {parameters}
+
+    Raises
+    ------
+    {raises}
+
+    Notes
+    -----
+    ::
+
+        u = g + weight_decay * p, r = trust_coefficient * |p| / (|u| + eps)
+        b = momentum * b + lr * r * u, p -= b, with nesterov lr * r * u + momentum * b
+
+    References
+    ----------
+    You, Gitman, Ginsburg, "Large batch training of convolutional networks", arXiv:1708.03888, 2017.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastgd.optim import LARS
+    >>> w = np.array([1.0, -2.0])
+    >>> opt = LARS(w, lr=0.1)
+    >>> for _ in range(3):
+    ...     opt.step(w.copy())
+    >>> bool(abs(w[1]) < 2)
+    True
+    """
+
+
+class LAMB(Optimizer, rule="lamb"):
+    """Adam with steps in proportion to each parameter array's length.
+
+    Numerics are those of ``optax.lamb``. A parameter array counts as a layer.
+
+    Parameters
+    ----------
+    {parameters}
+
+    Raises
+    ------
+    {raises}
+
+    Notes
+    -----
+    ::
+
+        m, v as in Adam; u = m^ / (sqrt(v^ + eps_root) + eps) + weight_decay * p
+        p -= lr * |p| / |u| * u
+
+    References
+    ----------
+    You, Li, Reddi, Hseu, Kumar, Bhojanapalli, Song, Demmel, Keutzer, Hsieh, "Large batch
+    optimization for deep learning: training BERT in 76 minutes", ICLR 2020.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastgd.optim import LAMB
+    >>> w = np.array([1.0, -2.0])
+    >>> opt = LAMB(w, lr=0.1)
+    >>> for _ in range(3):
+    ...     opt.step(w.copy())
+    >>> bool(abs(w[1]) < 2)
+    True
     """

@@ -19,8 +19,10 @@ __all__ = ["Problem", "Result", "Run", "block_rows", "hopeless", "train"]
 
 Array = NDArray[Any]
 
-# Elements of X that one call into C works through: some milliseconds, so that Ctrl-C is answered.
-_ELEMENTS_PER_CALL = 2**21
+# What one call into C works through at most, elements of X and updates: some ten milliseconds, so
+# that Ctrl-C is answered, and a call's own tenth of a millisecond does not count.
+_ELEMENTS_PER_CALL = 2**24
+_UPDATES_PER_CALL = 2**16
 # Neighbouring rows of a block of shuffle="block": at least 16, and at least a page of memory.
 _BLOCK_ROWS, _BLOCK_BYTES = 16, 4096
 # More than this times the loss of predicting zero is no model.
@@ -43,6 +45,7 @@ class Problem:
     sample_weight: Array | None
     params: Array  # (n_features + 1,): weights, then the intercept
     states: tuple[Array | None, ...]
+    kept: NDArray[np.float64]  # numbers that the rule carries from update to update
     order: NDArray[np.int64]
     seed: int
     t: int  # updates done
@@ -79,6 +82,7 @@ class Run:
             _core.shuffle(problem.order, problem.seed)
         memory = _core.scratch(self.X, self.batch_size)
         updates_per_call = max(1, _ELEMENTS_PER_CALL // (n_features * self.batch_size))
+        updates_per_call = min(updates_per_call, _UPDATES_PER_CALL)
         rows_per_call = updates_per_call * self.batch_size
         loss_sum = 0.0
         for start in range(0, n_rows, rows_per_call):
@@ -116,6 +120,7 @@ class Run:
                 rule=_core.RULES[self.rule]["number"],
                 hypers=self.hypers,
                 lr=lr,
+                kept=problem.kept,
                 t=problem.t,
                 batch_size=self.batch_size,
                 start=start,

@@ -41,7 +41,8 @@ def lars(
     param, grad, t, maximize
         As in `sgd`. `param` is one layer: weights of one matrix, or biases.
     state : dict of str to list of float
-        What the rule remembers, updated in place: ``"momentum_buffer"``. Start with an empty one.
+        What the rule remembers, updated in place: with momentum ``"momentum_buffer"``. Start with
+        an empty one.
     lr : float, default=0.1
         Learning rate, on top of the trust ratio. (optax has no default.)
     momentum : float, default=0.9
@@ -69,7 +70,9 @@ def lars(
     ratio = 1.0
     if param_norm != 0 and update_norm != 0:
         ratio = trust_coefficient * param_norm / (update_norm + eps)
-    buffer = state.setdefault("momentum_buffer", [0.0] * len(param))
+    buffer = [0.0] * len(param)
+    if momentum != 0:
+        buffer = state.setdefault("momentum_buffer", buffer)
     for i, ui in enumerate(u):
         step = lr * ratio * ui
         buffer[i] = momentum * buffer[i] + step

@@ -13,12 +13,12 @@ def adam(
     t: int,
     *,
     lr: float = 1e-3,
-    beta1: float = 0.9,
-    beta2: float = 0.999,
+    betas: tuple[float, float] = (0.9, 0.999),
     eps: float = 1e-8,
     weight_decay: float = 0.0,
     amsgrad: bool = False,
     maximize: bool = False,
+    decoupled_weight_decay: bool = False,
 ) -> None:
     """Take one step of Adam, as torch.optim.Adam (Kingma and Ba, 2015, Algorithm 1).
 
@@ -42,10 +42,8 @@ def adam(
         Number of this step, from 1 on.
     lr : float, default=1e-3
         Learning rate; about the largest change of a parameter in one step.
-    beta1 : float, default=0.9
-        Memory of the average gradient.
-    beta2 : float, default=0.999
-        Memory of the average squared gradient.
+    betas : (float, float), default=(0.9, 0.999)
+        Memory of the average gradient and of the average squared gradient.
     eps : float, default=1e-8
         Keeps the division sane where gradients are tiny.
     weight_decay : float, default=0
@@ -54,6 +52,8 @@ def adam(
         Divide by the largest average squared gradient so far.
     maximize : bool, default=False
         Climb instead of descend.
+    decoupled_weight_decay : bool, default=False
+        Decay the parameters themselves, as `adamw`.
 
     Examples
     --------
@@ -66,7 +66,11 @@ def adam(
     >>> sorted(state)
     ['exp_avg', 'exp_avg_sq']
     """
+    if decoupled_weight_decay:
+        param[:] = [(1 - lr * weight_decay) * p for p in param]
+        weight_decay = 0.0
     grad = descent(grad, param, weight_decay, maximize)
+    beta1, beta2 = betas
     m = state.get("exp_avg", [0.0] * len(param))
     v = state.get("exp_avg_sq", [0.0] * len(param))
     m = [beta1 * mi + (1 - beta1) * g for mi, g in zip(m, grad, strict=True)]
@@ -90,8 +94,7 @@ def adamw(
     t: int,
     *,
     lr: float = 1e-3,
-    beta1: float = 0.9,
-    beta2: float = 0.999,
+    betas: tuple[float, float] = (0.9, 0.999),
     eps: float = 1e-8,
     weight_decay: float = 1e-2,
     amsgrad: bool = False,
@@ -112,7 +115,7 @@ def adamw(
         What the rule remembers, updated in place: that of `adam`. Start with an empty one.
     t : int
         Number of this step, from 1 on.
-    lr, beta1, beta2, eps, amsgrad, maximize
+    lr, betas, eps, amsgrad, maximize
         As in `adam`.
     weight_decay : float, default=1e-2
         Part of each parameter that decays in a step with learning rate 1.
@@ -124,18 +127,18 @@ def adamw(
     >>> [round(p, 4) for p in param]
     [0.85, 0.95]
     """
-    param[:] = [(1 - lr * weight_decay) * p for p in param]
     adam(
         param,
         grad,
         state,
         t,
         lr=lr,
-        beta1=beta1,
-        beta2=beta2,
+        betas=betas,
         eps=eps,
+        weight_decay=weight_decay,
         amsgrad=amsgrad,
         maximize=maximize,
+        decoupled_weight_decay=True,
     )
 
 

@@ -1,0 +1,249 @@
+/* One step of an optimizer over a list of tensors and threads:
+ * plan -> norm and guard -> clip factor -> (measures of layer-wise rules) -> update.
+ *
+ * The list is cut into chunks that depend on the tensors alone. Each thread takes neighbouring chunks, the same in both
+ * passes, so that the gradients of the second are still in its caches; sums over chunks are added in order. Nothing of
+ * the caller's is written to before the gradients are known to be good. */
+#include "fastgd.h"
+#include "parallel.h"
+#include "tuning.h"
+
+#include <math.h>
+#include <string.h>
+
+typedef struct {
+    fgd_tensor *tensors;
+    ptrdiff_t n_tensors, total;
+    const fgd_options *options;
+    fgd_plan *plans;
+    double *sums; /* two for each chunk, in order */
+    fgd_report *report;
+    fgd_pass pass;
+    int needs_norm, layerwise;
+    fgd_status status;
+    fgd_atomic squared, measured, left;
+} fgd_job;
+
+static ptrdiff_t n_chunks(ptrdiff_t size) { return (size + FGD_STEP_CHUNK - 1) / FGD_STEP_CHUNK; }
+
+ptrdiff_t fgd_n_sums(const fgd_tensor *tensors, ptrdiff_t n_tensors)
+{
+    ptrdiff_t n = 0;
+    for (ptrdiff_t i = 0; i < n_tensors; i++) n += 2 * n_chunks(tensors[i].size);
+    return n;
+}
+
+/* ------------------------------------------------------------------------------------------------------- plan */
+
+static int is_first(const fgd_tensor *t) { return t->t == t->since; }
+
+static int alike(const fgd_tensor *a, const fgd_tensor *b)
+{
+    return a->group == b->group && a->dtype == b->dtype && a->t == b->t && is_first(a) == is_first(b) &&
+           memcmp(a->kept, b->kept, sizeof a->kept) == 0;
+}
+
+/* Is the hyper-parameter that a state is kept for zero? */
+static int pauses(const fgd_rule_info *rule, int state, const double *hypers)
+{
+    if (state >= rule->n_states) return 0;
+    for (int k = 0; k < rule->n_hypers; k++)
+        if (strcmp(rule->hypers[k].name, rule->states[state].kept_if) == 0) return hypers[k] == 0;
+    return 0; /* kept always */
+}
+
+/* Finds or makes the plan of every tensor that takes part. */
+static void make_plans(fgd_job *job, const fgd_group *groups)
+{
+    ptrdiff_t n_plans = 0;
+    for (ptrdiff_t i = 0; i < job->n_tensors; i++) {
+        fgd_tensor *t = job->tensors + i;
+        if (!t->grad) continue;
+        for (t->plan = n_plans - 1; t->plan >= 0 && !alike(job->plans[t->plan].like, t);) t->plan--;
+        if (t->plan >= 0) continue;
+        t->plan = n_plans++;
+        fgd_plan *plan = job->plans + t->plan;
+        plan->like = t;
+        plan->rule = groups[t->group].rule;
+        plan->layerwise = fgd_rules[plan->rule].kind == FGD_LAYERWISE;
+        job->layerwise |= plan->layerwise;
+        for (int k = 0; k < FGD_MAX_STATES; k++)
+            plan->pauses[k] = pauses(&fgd_rules[plan->rule], k, groups[t->group].hypers);
+        memcpy(plan->kept, t->kept, sizeof t->kept);
+        plan->kept[FGD_MAX_KEPT] = 0;
+        fgd_active->dtype[t->dtype]->prepare[plan->rule](&plan->coef, plan->kept, groups[t->group].hypers, t->t + 1,
+                                                         is_first(t));
+    }
+}
+
+static void keep(fgd_job *job)
+{
+    for (ptrdiff_t i = 0; i < job->n_tensors; i++) {
+        fgd_tensor *t = job->tensors + i;
+        if (!t->grad) continue;
+        memcpy(t->kept, job->plans[t->plan].kept, sizeof t->kept);
+        t->t++;
+    }
+}
+
+/* ------------------------------------------------------------------------------------------------ both passes */
+
+static size_t element_size(int dtype) { return dtype == FGD_FLOAT32 ? sizeof(float) : sizeof(double); }
+
+static void square_chunk(fgd_job *job, const fgd_tensor *t, ptrdiff_t first, ptrdiff_t n, double *sum)
+{
+    (void)job;
+    const char *grad = t->grad;
+    *sum = grad ? fgd_active->dtype[t->dtype]->sum_squares(grad + (size_t)first * element_size(t->dtype), n) : 0;
+}
+
+static void measure_chunk(fgd_job *job, const fgd_tensor *t, ptrdiff_t first, ptrdiff_t n, double *sums)
+{
+    if (t->grad && job->plans[t->plan].layerwise)
+        fgd_active->dtype[t->dtype]->measure(sums, t, job->plans + t->plan, &job->pass, first, n);
+}
+
+static void update_chunk(fgd_job *job, const fgd_tensor *t, ptrdiff_t first, ptrdiff_t n, double *sum)
+{
+    if (!t->grad && !t->average) return;
+    const fgd_plan *plan = t->grad ? job->plans + t->plan : NULL;
+    const double square = fgd_active->dtype[t->dtype]->update(t, plan, &job->pass, first, n);
+    if (job->pass.norms) *sum = square;
+}
+
+/* Does `work` on the chunks that begin at the elements [first, end) of the list, as if its tensors lay end to end. */
+static void for_chunks(fgd_job *job, ptrdiff_t first, ptrdiff_t end, ptrdiff_t length,
+                       void (*work)(fgd_job *, const fgd_tensor *, ptrdiff_t, ptrdiff_t, double *))
+{
+    ptrdiff_t before = 0;
+    double *sums = job->sums;
+    for (ptrdiff_t i = 0; i < job->n_tensors && before < end; i++) {
+        const fgd_tensor *t = job->tensors + i;
+        const ptrdiff_t a = first > before ? n_chunks(first - before) * FGD_STEP_CHUNK : 0;
+        const ptrdiff_t b = end - before < t->size ? n_chunks(end - before) * FGD_STEP_CHUNK : t->size;
+        const ptrdiff_t stop = b < t->size ? b : t->size;
+        for (ptrdiff_t at = a; at < stop; at += length)
+            work(job, t, at, stop - at < length ? stop - at : length, sums + at / FGD_STEP_CHUNK * 2);
+        before += t->size;
+        sums += 2 * n_chunks(t->size);
+    }
+}
+
+/* ------------------------------------------------------------------------------------------- between the passes */
+
+static double total_of(const fgd_job *job)
+{
+    const ptrdiff_t n = fgd_n_sums(job->tensors, job->n_tensors);
+    double total = 0;
+    for (ptrdiff_t k = 0; k < n; k += 2) total += job->sums[k];
+    return total;
+}
+
+/* The first tensor whose gradient is not finite. Squares of finite numbers may overflow in float64. */
+static ptrdiff_t find_not_finite(const fgd_job *job)
+{
+    for (ptrdiff_t i = 0; i < job->n_tensors; i++) {
+        const fgd_tensor *t = job->tensors + i;
+        if (t->grad && !fgd_active->dtype[t->dtype]->all_finite(t->grad, t->size)) return i;
+    }
+    return -1;
+}
+
+/* What the norm of the gradients means for the update. */
+static void decide(fgd_job *job)
+{
+    const fgd_options *o = job->options;
+    double clip = 1;
+    if (job->needs_norm) {
+        const double norm = sqrt(total_of(job));
+        job->report->grad_norm = norm / o->grad_scale;
+        if (o->guard && !(norm - norm == 0) && (job->report->failed = find_not_finite(job)) >= 0) {
+            job->status = FGD_NOT_FINITE;
+            return;
+        }
+        const double wanted = o->max_norm / (job->report->grad_norm + 1e-6); /* as torch's clip_grad_norm_ */
+        if (o->max_norm < INFINITY && !(wanted >= 1)) clip = wanted;
+    }
+    job->report->clip_factor = clip;
+    job->pass.factor = clip / o->grad_scale;
+    job->pass.changes_grad = job->pass.factor != 1 || o->clip_value < INFINITY;
+}
+
+/* Adds up the measures of each tensor. */
+static void add_measures(fgd_job *job)
+{
+    const double *sums = job->sums;
+    for (ptrdiff_t i = 0; i < job->n_tensors; i++) {
+        fgd_tensor *t = job->tensors + i;
+        t->measured[0] = t->measured[1] = 0;
+        const int measured = t->grad && job->plans[t->plan].layerwise;
+        for (ptrdiff_t c = 0; c < n_chunks(t->size); c++, sums += 2)
+            if (measured) t->measured[0] += sums[0], t->measured[1] += sums[1];
+    }
+}
+
+/* --------------------------------------------------------------------------------------------------- the threads */
+
+/* where thread `me` of `all` begins */
+static ptrdiff_t share(const fgd_job *job, int me, int all)
+{
+    return me == all ? job->total : (ptrdiff_t)((double)job->total * me / all);
+}
+
+/* Waits for all; what lies between two passes is done by the last to arrive. */
+static void between(fgd_job *job, fgd_atomic *arrived, int all, void (*todo)(fgd_job *))
+{
+    if (FGD_ADD(*arrived, 1) + 1 == all) {
+        todo(job);
+        (void)FGD_ADD(*arrived, 1);
+    } else {
+        for (int spins = 0; FGD_GET(*arrived) <= all;) fgd_wait_a_little(&spins);
+    }
+}
+
+static void work(fgd_job *job, int me, int all)
+{
+    const ptrdiff_t first = share(job, me, all), end = share(job, me + 1, all);
+    if (job->needs_norm) {
+        for_chunks(job, first, end, FGD_STEP_CHUNK, square_chunk);
+        between(job, &job->squared, all, decide);
+    }
+    if (job->status == FGD_OK && job->layerwise) {
+        for_chunks(job, first, end, FGD_STEP_CHUNK, measure_chunk);
+        between(job, &job->measured, all, add_measures);
+    }
+    if (job->status == FGD_OK) for_chunks(job, first, end, job->pass.norms ? FGD_STEP_CHUNK : job->total, update_chunk);
+    fgd_meet(&job->left, all);
+}
+
+fgd_status fgd_step(fgd_report *report, fgd_tensor *tensors, fgd_plan *plans, double *sums, const fgd_group *groups,
+                    const fgd_options *options, ptrdiff_t n_tensors, int threads)
+{
+    fgd_job job = {.tensors = tensors,
+                   .n_tensors = n_tensors,
+                   .options = options,
+                   .plans = plans,
+                   .sums = sums,
+                   .report = report,
+                   .status = FGD_OK};
+    *report = (fgd_report){NAN, 1, NAN, -1};
+    for (ptrdiff_t i = 0; i < n_tensors; i++) job.total += tensors[i].size;
+    job.needs_norm = options->guard || options->norms || options->max_norm < INFINITY;
+    job.pass = (fgd_pass){.clip_value = options->clip_value,
+                          .average_weight = options->average_weight,
+                          .zero_grads = options->zero_grads,
+                          .norms = options->norms};
+    make_plans(&job, groups);
+    if (!job.needs_norm) decide(&job);
+    const int team = fgd_team(threads, (double)job.total, FGD_SERIAL_STEP);
+    if (team > 1) {
+        FGD_PARALLEL(team)
+        work(&job, FGD_THREAD, FGD_TEAM);
+    } else {
+        work(&job, 0, 1);
+    }
+    if (job.status != FGD_OK) return job.status;
+    if (options->norms) report->update_norm = sqrt(total_of(&job));
+    keep(&job);
+    return FGD_OK;
+}

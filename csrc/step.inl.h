@@ -1,0 +1,74 @@
+/* One pass over neighbouring elements of a tensor, block by block, so that what the parts of a step hand on is still in
+ * the first-level cache: unscale and clip the gradient -> rule -> average -> zero the gradient. */
+
+static void N(scale_and_clip)(T *restrict out, const T *restrict g, T factor, T limit, ptrdiff_t n)
+{
+    for (ptrdiff_t i = 0; i < n; i++) {
+        const T scaled = g[i] * factor, below = scaled > limit ? limit : scaled;
+        out[i] = below < -limit ? -limit : below;
+    }
+}
+
+/* as torch.lerp: exact at both ends */
+static void N(move_average)(T *restrict average, const T *restrict p, T weight, ptrdiff_t n)
+{
+    if (weight < (T)0.5)
+        for (ptrdiff_t i = 0; i < n; i++) average[i] += weight * (p[i] - average[i]);
+    else
+        for (ptrdiff_t i = 0; i < n; i++) average[i] = p[i] - (p[i] - average[i]) * (1 - weight);
+}
+
+static void N(states_at)(void **state, const fgd_tensor *tensor, const fgd_plan *plan, ptrdiff_t i)
+{
+    for (int k = 0; k < FGD_MAX_STATES; k++)
+        state[k] = tensor->state[k] && !plan->pauses[k] ? (T *)tensor->state[k] + i : NULL;
+}
+
+/* The gradient's elements from i on as the rule sees them; `changed` is room for them. */
+static const T *N(grad_at)(T *changed, const fgd_tensor *tensor, const fgd_pass *pass, ptrdiff_t i, ptrdiff_t n)
+{
+    const T *g = (const T *)tensor->grad + i;
+    if (!pass->changes_grad) return g;
+    N(scale_and_clip)(changed, g, (T)pass->factor, (T)pass->clip_value, n);
+    return changed;
+}
+
+static void N(measure_range)(double *measured, const fgd_tensor *tensor, const fgd_plan *plan, const fgd_pass *pass,
+                             ptrdiff_t first, ptrdiff_t n)
+{
+    T grads[FGD_STEP_BLOCK];
+    measured[0] = measured[1] = 0;
+    for (ptrdiff_t i = first; i < first + n; i += FGD_STEP_BLOCK) {
+        const ptrdiff_t length = first + n - i < FGD_STEP_BLOCK ? first + n - i : FGD_STEP_BLOCK;
+        void *state[FGD_MAX_STATES];
+        N(states_at)(state, tensor, plan, i);
+        N(measures)[plan->rule](&plan->coef, measured, (const T *)tensor->param + i,
+                                N(grad_at)(grads, tensor, pass, i, length), state, length);
+    }
+}
+
+static double N(update_range)(const fgd_tensor *tensor, const fgd_plan *plan, const fgd_pass *pass, ptrdiff_t first,
+                              ptrdiff_t n)
+{
+    T *const param = tensor->param, *const average = tensor->average;
+    T grads[FGD_STEP_BLOCK], before[FGD_STEP_BLOCK];
+    const int plain = !pass->changes_grad && !pass->norms && !pass->zero_grads && !average;
+    const ptrdiff_t block = plain ? n : FGD_STEP_BLOCK;
+    double sum = 0;
+    fgd_coef coef;
+    if (plan) coef = plan->coef;
+    if (plan && plan->layerwise) N(adjusts)[plan->rule](&coef, tensor->measured);
+    for (ptrdiff_t i = first; i < first + n; i += block) {
+        const ptrdiff_t length = first + n - i < block ? first + n - i : block;
+        if (plan) {
+            void *state[FGD_MAX_STATES];
+            N(states_at)(state, tensor, plan, i);
+            if (pass->norms) memcpy(before, param + i, (size_t)length * sizeof(T));
+            N(step)[plan->rule](&coef, param + i, N(grad_at)(grads, tensor, pass, i, length), state, length);
+            if (pass->norms) sum += N(sum_squared_differences)(param + i, before, length);
+            if (pass->zero_grads) memset((T *)tensor->grad + i, 0, (size_t)length * sizeof(T));
+        }
+        if (average) N(move_average)(average + i, param + i, (T)pass->average_weight, length);
+    }
+    return sum;
+}

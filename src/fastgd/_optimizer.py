@@ -1,0 +1,828 @@
+"""What all optimizers have in common: hyper-parameters, groups, options, saved states.
+
+The classes in ``optim`` add a rule each. One ``step`` is one call into C for the whole list of
+parameters; nothing here runs once per parameter and step.
+"""
+
+import math
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
+from inspect import Parameter, Signature, cleandoc
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+
+from . import _core
+from ._hypers import (
+    MEANINGS,
+    Array,
+    all_states,
+    copies_of,
+    defaults,
+    elements,
+    hyper_values,
+    kept_states,
+    make_states,
+    number,
+    tuple_name,
+    zeros_like,
+    zeros_where,
+)
+from ._saved import Saved, fill, read
+
+Schedule = Callable[[int], Any]
+
+_OPTIONS = """\
+max_norm : float, default=None
+    Scale all gradients down so that their Euclidean norm together is at most this, as
+    ``torch.nn.utils.clip_grad_norm_``. Keyword-only, as the following.
+clip_value : float, default=None
+    Cut each element of the gradients (after `max_norm`) to ``[-clip_value, clip_value]``.
+nonfinite : {"raise", "skip", "apply"}, default="raise"
+    What to do about a gradient that is NaN or infinite: raise :class:`NonFiniteError`, leave
+    the step out (``last_step.skipped``), both with nothing changed; or take the step all the same
+    and save one pass over the gradients.
+ema_decay : float or callable, default=None
+    Keep an exponential moving average of each parameter in ``ema``:
+    ``ema = decay * ema + (1 - decay) * param`` after each step. A callable gets the number of the
+    step, from 1 on, and returns the decay.
+report_norms : bool, default=False
+    Work out both norms of ``last_step`` in every step, also where nothing else needs them."""
+
+_ERRORS = """\
+TypeError, ValueError
+    If a parameter cannot be updated in place, two overlap in memory, or a value is out of its
+    domain."""
+
+
+class StepReport(NamedTuple):
+    """What the last step was like.
+
+    Attributes
+    ----------
+    grad_norm : float
+        Euclidean norm of all gradients together, unscaled and before clipping; NaN if no option
+        needed it.
+    clip_factor : float
+        What `max_norm` multiplied them by; 1 if they were short enough.
+    update_norm : float
+        Norm of the change of all parameters together; NaN without ``report_norms=True``.
+    skipped : bool
+        Whether the step was left out because a gradient was not finite.
+    """
+
+    grad_norm: float
+    clip_factor: float
+    update_norm: float
+    skipped: bool
+
+
+# ---- groups --------------------------------------------------------------------------------------
+
+
+class ParamGroup(MutableMapping[str, Any]):
+    """Parameters that share hyper-parameters: one of ``Optimizer.param_groups``.
+
+    A mapping like torch's: ``group["lr"] = 0.1`` takes effect in the next step, and keys of one's
+    own may be added. A hyper-parameter may be a function of the number of updates done, such as
+    those of :mod:`fastgd.schedules`; reading it gives the value of the next step.
+    ``group["frozen"] = True`` lets the group's parameters rest.
+    """
+
+    def __init__(self, owner: "Optimizer", index: int, plan: "_PlannedGroup") -> None:
+        self._owner = owner
+        self._index = index
+        self.members = plan.members
+        self._own = dict(plan.own)
+        self._frozen = plan.frozen
+        self.schedules = plan.schedules
+
+    def __getitem__(self, key: str) -> Any:
+        owner = self._owner
+        if key == "params":
+            return [owner.params[i] for i in self.members]
+        if key == "param_names" and owner.names:
+            return [owner.names[i] for i in self.members]
+        if key == "frozen":
+            return self._frozen
+        if key in defaults(owner.rule_name):
+            return owner._public(self._values())[key]
+        return self._own[key]
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        if key in ("params", "param_names"):
+            raise KeyError(f"{key} of a group must stay; add_param_group adds parameters")
+        if key == "frozen":
+            self._owner._freeze(self.members, bool(value))
+            self._frozen = bool(value)
+        elif key in defaults(self._owner.rule_name):
+            self._owner._change(self._index, {key: value})
+        else:
+            self._own[key] = value
+
+    def __delitem__(self, key: str) -> None:
+        if key not in self._own:
+            raise KeyError(f"{key} of a group must stay")
+        del self._own[key]
+
+    def __iter__(self) -> Iterator[str]:
+        yield "params"
+        if self._owner.names:
+            yield "param_names"
+        yield from defaults(self._owner.rule_name)
+        yield "frozen"
+        yield from self._own
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def __repr__(self) -> str:
+        settings = {key: value for key, value in self.items() if key != "params"}
+        return f"ParamGroup({len(self.members)} params, {settings})"
+
+    def _given(self) -> dict[str, Any]:
+        """Hyper-parameters by their public names, schedules as they are."""
+        row = _core.RULES[self._owner.rule_name]["hypers"]
+        values: list[Any] = [self._owner.hyper(self._index, k) for k in range(len(row))]
+        for k, schedule in self.schedules.items():
+            values[k] = schedule
+        return self._owner._public(values)
+
+    def _with_names(self) -> list[Any]:
+        """Return the parameters as the constructor takes them."""
+        names, params = self._owner.names, self._owner.params
+        return [(names[i], params[i]) if names else params[i] for i in self.members]
+
+    def _values(self) -> list[float]:
+        """Hyper-parameters of the next step, in the order of the row."""
+        hypers = _core.RULES[self._owner.rule_name]["hypers"]
+        values = [self._owner.hyper(self._index, k) for k in range(len(hypers))]
+        for k, schedule in self.schedules.items():
+            values[k] = schedule(self._owner.t)
+        return values
+
+
+def _hyper_property(name: str) -> property:
+    """Property that reads one hyper-parameter of the first group and sets it in all."""
+
+    def get(self: "Optimizer") -> Any:
+        return self.param_groups[0][name]
+
+    def set_(self: "Optimizer", value: Any) -> None:
+        self._change_all({name: value})
+
+    return property(
+        get, set_, doc=f"Hyper-parameter `{name}` of the first group; assigning sets it in all."
+    )
+
+
+def _option_property(name: str, words: str) -> property:
+    def get(self: "Optimizer") -> Any:
+        return self._settings_of_step[name]
+
+    def set_(self: "Optimizer", value: Any) -> None:
+        self._configure({**self._settings_of_step, name: value})
+
+    return property(get, set_, doc=f"{words}; may be assigned between steps.")
+
+
+CLASSES: dict[str, type["Optimizer"]] = {}
+"""The class of each rule."""
+
+
+# ---- the base ------------------------------------------------------------------------------------
+
+
+class Optimizer(_core.Stepper):
+    """Base of the optimizers: everything but the rule.
+
+    Subclasses name their rule, ``class SGD(Optimizer, rule="sgd")``, and get its signature and
+    the parameters' part of its docstring.
+    """
+
+    rule_name: ClassVar[str]
+    __signature__: ClassVar[Signature]
+    param_groups: list[ParamGroup]
+    _sums: list[Array] | None  # of the gradients accumulated,
+    _touched: list[bool]  # which parameters got some,
+    _count: int  # and how often
+
+    max_norm = _option_property("max_norm", "Largest norm of all gradients together, or None")
+    clip_value = _option_property("clip_value", "Largest element of a gradient, or None")
+    nonfinite = _option_property("nonfinite", 'What to do about non-finite gradients, e.g. "skip"')
+    ema_decay = _option_property("ema_decay", "Decay of the moving averages, or None")
+    report_norms = _option_property("report_norms", "Whether `last_step` has both norms")
+
+    def __init_subclass__(cls, rule: str | None = None, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if rule is None:  # a subclass of SGD is SGD still
+            return
+        cls.rule_name = rule
+        CLASSES.setdefault(rule, cls)
+        cls.__signature__ = _signature(rule)
+        if cls.__doc__:
+            cls.__doc__ = cleandoc(cls.__doc__).format(
+                parameters=_parameters_text(rule), raises=_ERRORS
+            )
+        for name in defaults(rule):
+            setattr(cls, name, _hyper_property(name))
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        if not hasattr(self, "rule_name"):
+            raise TypeError(f"{type(self).__name__} must be subclassed with a rule, as SGD is")
+        settings = self.__signature__.bind(*args, **kwargs).arguments
+        params = settings.pop("params")
+        options = {name: settings.pop(name, default) for name, default in _OPTION_DEFAULTS.items()}
+        plan = self._plan(_groups_of(params), settings, 0)
+        checked = _checked_options(options)
+        averages = None if checked["ema_decay"] is None else copies_of(plan.params)
+        self._adopt(plan, self._states_for(plan.groups, plan.params), averages, checked)
+
+    def _plan(
+        self, groups: Iterable[Mapping[str, Any]], settings: Mapping[str, Any], t: int
+    ) -> "_Plan":
+        """Lay out the groups' parameters one after the other; check all but the arrays."""
+        params: list[Array] = []
+        names: list[str] = []
+        planned = []
+        for group in groups:
+            own = dict(group)
+            arrays, labels = _named(own.pop("params"), len(params))
+            own.pop("param_names", None)
+            frozen = bool(own.pop("frozen", False))
+            given = {**settings, **{k: own.pop(k) for k in defaults(self.rule_name) if k in own}}
+            values, schedules = self._resolve(given, t)
+            members = range(len(params), len(params) + len(arrays))
+            planned.append(_PlannedGroup(members, values, schedules, frozen, own))
+            params += arrays
+            names += labels
+        if not params:
+            raise ValueError("params must hold at least one array; got an empty list")
+        if bool(names) and len(names) != len(params):
+            raise ValueError("params must be named all or none, as (name, array)")
+        if len(set(names)) != len(names):
+            twice = next(name for name in names if names.count(name) > 1)
+            raise ValueError(f"params must have different names; got {twice!r} twice")
+        return _Plan(params, names, planned)
+
+    def _states_for(
+        self, groups: Sequence["_PlannedGroup"], params: Sequence[Array]
+    ) -> list[tuple[Array | None, ...]]:
+        """Make zeros for the states of the groups' parameters."""
+        values = [group.values for group in groups for _ in group.members]
+        return all_states(self.rule_name, values, params)
+
+    def _adopt(
+        self,
+        plan: "_Plan",
+        states: list[tuple[Array | None, ...]],
+        averages: list[Array] | None,
+        options: Mapping[str, Any],
+    ) -> None:
+        """Check the arrays, then begin with them, at step 0."""
+        owner_of = [g for g, group in enumerate(plan.groups) for _ in group.members]
+        hypers = [group.values for group in plan.groups]
+        super().__init__(self.rule_name, plan.params, owner_of, hypers, states, averages)
+        self.names = plan.names or None
+        self._sums, self._touched, self._count = None, [], 0
+        self.param_groups = [ParamGroup(self, g, group) for g, group in enumerate(plan.groups)]
+        self._configure(options)
+        for group in self.param_groups:
+            self._freeze(group.members, group._frozen)
+
+    def add_param_group(self, param_group: Mapping[str, Any]) -> None:
+        """Add parameters with hyper-parameters of their own.
+
+        Parameters
+        ----------
+        param_group : dict
+            ``"params"``, and the hyper-parameters that differ from the first group's.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As for the constructor; nothing has been changed then.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from fastgd.optim import SGD
+        >>> opt = SGD(np.ones(3), lr=0.5)
+        >>> opt.add_param_group({"params": np.zeros((2, 2)), "lr": 0.25})
+        >>> [group["lr"] for group in opt.param_groups]
+        [0.5, 0.25]
+        """
+        before = [
+            {**group._own, **group._given(), "params": group._with_names(), "frozen": group._frozen}
+            for group in self.param_groups
+        ]
+        (added,) = _groups_of([param_group])
+        plan = self._plan([*before, added], self.param_groups[0]._given(), self.t)
+        new = plan.params[len(self.params) :]
+        states = self.states + self._states_for(plan.groups[-1:], new)
+        averages = None if self.averages is None else self.averages + copies_of(new)
+        options, groups = self._settings_of_step, self.param_groups
+        grown = type(self).__new__(type(self))
+        Optimizer._adopt(grown, plan, states, averages, options)  # raises if the arrays do not fit
+        progress = [self.progress(i) for i in range(len(self.params))]
+        t, skipped = self.t, self.skipped
+        self._adopt(plan, states, averages, options)
+        self.t, self.skipped = t, skipped
+        self.param_groups[:-1] = groups
+        for i, what in enumerate(progress):
+            self.set_progress(i, *what)
+
+    # ---- hyper-parameters and options ------------------------------------------------------------
+
+    def _resolve(self, given: Mapping[str, Any], t: int) -> tuple[list[float], dict[int, Schedule]]:
+        """Values for step `t` in the order of the row, and which of them are schedules."""
+        schedules = {
+            k: value
+            for k, (_, value) in enumerate(elements(self.rule_name, given))
+            if callable(value)
+        }
+        return hyper_values(self.rule_name, _at(self.rule_name, given, t)), schedules
+
+    def _public(self, values: Sequence[float]) -> dict[str, Any]:
+        """Hyper-parameters by their public names, from those of the row."""
+        found: dict[str, Any] = {}
+        row = _core.RULES[self.rule_name]["hypers"]
+        for (name, _, domain), value in zip(row, values, strict=True):
+            if together := tuple_name(name):
+                found[together] = (*found.get(together, ()), value)
+            else:
+                found[name] = bool(value) if domain == "flag" and not callable(value) else value
+        return found
+
+    def _settings(self, group: int = 0) -> dict[str, Any]:
+        return self._public(self.param_groups[group]._values())
+
+    def _change_all(self, changes: Mapping[str, Any]) -> None:
+        for group in self.param_groups:
+            self._resolve({**group._given(), **changes}, self.t)
+        for g in range(len(self.param_groups)):
+            self._change(g, changes)
+
+    def _change(self, g: int, changes: Mapping[str, Any]) -> None:
+        """Check a group's hyper-parameters as a whole, then set them; make states now kept."""
+        group = self.param_groups[g]
+        values, schedules = self._resolve({**group._given(), **changes}, self.t)
+        self._make_missing_states(group, values)
+        group.schedules = schedules
+        for k, value in enumerate(values):
+            self.set_hyper(g, k, value)
+        self._note_what_is_dynamic()
+
+    def _make_missing_states(self, group: ParamGroup, values: Sequence[float]) -> None:
+        """Make the states that these hyper-parameters keep and the group does not have."""
+        needed = kept_states(self.rule_name, values)
+        if not any(n and not has for n, has in zip(needed, self._kept_by(group), strict=True)):
+            return
+        states = list(self.states)
+        changed = []
+        for i in group.members:
+            fresh = make_states(self.rule_name, values, self.params[i])
+            merged = tuple(
+                n if old is None else old for old, n in zip(states[i], fresh, strict=True)
+            )
+            if any(a is not b for a, b in zip(merged, states[i], strict=True)):
+                changed.append(i)
+            states[i] = merged
+        self.set_buffers(states, self.averages)
+        for i in changed:
+            t, _, kept = self.progress(i)
+            self.set_progress(i, t, t, kept)
+
+    def _kept_by(self, group: ParamGroup) -> list[bool]:
+        """Which states the group's parameters have; they all have the same."""
+        if not group.members:
+            return [True for _ in _core.RULES[self.rule_name]["states"]]
+        return [state is not None for state in self.states[group.members[0]]]
+
+    def _configure(self, options: Mapping[str, Any]) -> None:
+        """Check the options of a step, then set them."""
+        checked = _checked_options(options)
+        if (checked["ema_decay"] is None) != (self.averages is None):
+            averages = None if checked["ema_decay"] is None else copies_of(self.params)
+            self.set_buffers(self.states, averages)
+        self._settings_of_step = checked
+        self.skips = checked["nonfinite"] == "skip"
+        self.configure(
+            max_norm=math.inf if checked["max_norm"] is None else checked["max_norm"],
+            clip_value=math.inf if checked["clip_value"] is None else checked["clip_value"],
+            guard=checked["nonfinite"] != "apply",
+            norms=checked["report_norms"],
+        )
+        decay = checked["ema_decay"]
+        if decay is not None and not callable(decay):
+            self.set_average_weight(1.0 - decay)
+        self._note_what_is_dynamic()
+
+    def _note_what_is_dynamic(self) -> None:
+        self.dynamic = callable(self._settings_of_step["ema_decay"]) or any(
+            group.schedules for group in self.param_groups
+        )
+
+    def before_step(self) -> None:
+        """Set what depends on the number of the step; all is checked before anything is set."""
+        decay = self._settings_of_step["ema_decay"]
+        weight = 1.0 - _decay(decay(self.t + 1)) if callable(decay) else None
+        values = {
+            g: hyper_values(self.rule_name, self._public(group._values()))
+            for g, group in enumerate(self.param_groups)
+            if group.schedules
+        }
+        for g, numbers in values.items():
+            self._make_missing_states(self.param_groups[g], numbers)
+        if weight is not None:
+            self.set_average_weight(weight)
+        for g, numbers in values.items():
+            for k, value in enumerate(numbers):
+                self.set_hyper(g, k, value)
+
+    def _freeze(self, members: Iterable[int], frozen: bool) -> None:
+        for i in members:
+            self.set_frozen(i, frozen)
+
+    # ---- gradients of several batches ------------------------------------------------------------
+
+    def accumulate(self, grads: Array | Sequence[Array | None]) -> int:
+        """Add gradients to those that the next ``step()`` will take the mean of.
+
+        Parameters
+        ----------
+        grads : ndarray or sequence of ndarray
+            As for :meth:`step`. A parameter whose gradient is None in all of them will rest.
+
+        Returns
+        -------
+        int
+            How many have been added up since the last step.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the gradients do not fit the parameters; nothing has been changed then.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from fastgd.optim import SGD
+        >>> w = np.array([5.0])
+        >>> opt = SGD(w, lr=0.1)
+        >>> [opt.accumulate(np.array([g])) for g in (2.0, 4.0)]
+        [1, 2]
+        >>> opt.step()
+        >>> w
+        array([4.7])
+        """
+        given = [grads] if isinstance(grads, np.ndarray) else list(grads)
+        if len(given) != len(self.params):
+            raise ValueError(f"grads must hold {len(self.params)} arrays; got {len(given)}")
+        for i, (grad, param) in enumerate(zip(given, self.params, strict=True)):
+            if grad is not None and (
+                not isinstance(grad, np.ndarray | np.generic)
+                or (grad.shape, grad.dtype) != (param.shape, param.dtype)
+            ):
+                raise TypeError(
+                    f"grads[{i}] must be None or an array of {param.dtype} of shape {param.shape}; "
+                    f"got {getattr(grad, 'dtype', type(grad).__name__)} of shape {np.shape(grad)}"
+                )
+        if self._sums is None:
+            self._sums = zeros_like(self.params)
+        if not self._count:
+            self._touched = [False] * len(self.params)
+        for i, grad in enumerate(given):
+            if grad is not None:
+                before = self._sums[i] if self._touched[i] else 0  # what was there is forgotten
+                np.add(before, grad, out=self._sums[i])
+                self._touched[i] = True
+        self._count += 1
+        return self._count
+
+    def accumulated(self) -> tuple[list[Array | None], int]:
+        """Hand the sums over to ``step``, whatever becomes of it, and count anew."""
+        if not self._count or self._sums is None:
+            raise ValueError("grads must be given, or some accumulated before; got None")
+        count, self._count = self._count, 0
+        return [
+            total if touched else None
+            for total, touched in zip(self._sums, self._touched, strict=True)
+        ], count
+
+    def zero_grad(self) -> None:
+        """Forget what has been accumulated since the last step."""
+        self._count = 0
+
+    # ---- what there is to see --------------------------------------------------------------------
+
+    @property
+    def ema(self) -> list[Array] | None:
+        """Moving averages of the parameters: the live arrays; None without `ema_decay`."""
+        return self.averages
+
+    @property
+    def last_step(self) -> StepReport | None:
+        """What the last step was like; None before the first."""
+        if not self.t and not self.skipped:
+            return None
+        return StepReport(*self.report())
+
+    @property
+    def state(self) -> list[dict[str, Array]]:
+        """The states of each parameter by name, as torch names them: the live arrays."""
+        names = [name for name, _ in _core.RULES[self.rule_name]["states"]]
+        return [
+            {name: a for name, a in zip(names, states, strict=True) if a is not None}
+            for states in self.states
+        ]
+
+    def __repr__(self) -> str:
+        settings = ", ".join(f"{name}={value}" for name, value in self._settings().items())
+        return f"{type(self).__name__}({len(self.params)} params, {settings})"
+
+    # ---- saved states ----------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the optimizer would need to go on: a copy.
+
+        Returns
+        -------
+        dict
+            In torch's layout: ``state`` maps a parameter's index to ``step`` and its states,
+            ``param_groups`` is a list of dicts of hyper-parameters. ``fastgd`` holds what torch
+            has no place for: updates done and skipped, and the moving averages.
+
+        Notes
+        -----
+        A schedule is saved by its present value; the optimizer that loads the dict keeps its own.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from fastgd.optim import AdamW
+        >>> opt = AdamW(np.zeros(3))
+        >>> opt.state_dict()["param_groups"][0]["betas"]
+        (0.9, 0.999)
+        """
+        kept_names = _core.RULES[self.rule_name]["kept"]
+        state, since = {}, []
+        for i, arrays in enumerate(self.state):
+            t, made, kept = self.progress(i)
+            since.append(made)
+            state[i] = (
+                {"step": t}
+                | {name: a.copy() for name, a in arrays.items()}
+                | dict(zip(kept_names, kept, strict=False))
+            )
+        groups = [
+            self._settings(g) | group._own | {"params": list(group.members)}
+            for g, group in enumerate(self.param_groups)
+        ]
+        frozen = [group._frozen for group in self.param_groups]
+        more = {"t": self.t, "skipped": self.skipped, "since": since, "frozen": frozen}
+        if self.averages is not None:
+            more["ema"] = [a.copy() for a in self.averages]
+        return {"state": state, "param_groups": groups, "fastgd": more}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Go on from where another optimizer of the same rule and shapes was.
+
+        Parameters
+        ----------
+        state_dict : dict
+            From :meth:`state_dict`.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If it does not fit; nothing has been changed then.
+        """
+        try:
+            saved = read(self, state_dict)
+        except (LookupError, TypeError, AttributeError, OverflowError) as error:
+            raise ValueError(
+                f"state_dict must be from the state_dict() of {type(self).__name__}; got {error!r}"
+            ) from error
+        values = [hyper_values(self.rule_name, settings) for settings in saved.settings]
+        states = self._saved_states(saved, values)
+        averages = self.averages and zeros_like(self.params)
+        for i, average in enumerate(averages or ()):
+            fill(average, saved.averages[i] if saved.averages else self.params[i], f"ema[{i}]")
+        self.set_buffers(states, averages)
+        for g, group in enumerate(self.param_groups):
+            for k, value in enumerate(values[g]):
+                if k not in group.schedules:
+                    self.set_hyper(g, k, value)
+            group._own.update(saved.own[g])
+            if saved.frozen:
+                group["frozen"] = saved.frozen[g]
+        for i in range(len(self.params)):
+            self.set_progress(i, saved.steps[i], saved.since[i], saved.kept[i])
+        self.t, self.skipped = saved.t, saved.skipped
+
+    def _saved_states(
+        self, saved: "Saved", values: Sequence[Sequence[float]]
+    ) -> list[tuple[Array | None, ...]]:
+        """Copy the saved states: those that the hyper-parameters keep, and those that pause."""
+        names = [name for name, _ in _core.RULES[self.rule_name]["states"]]
+        kept = []
+        for g, group in enumerate(self.param_groups):
+            needed = kept_states(self.rule_name, values[g])
+            for name_at, name in enumerate(names):
+                needed[name_at] |= any(name in saved.states[i] for i in group.members)
+            kept += [needed] * len(group.members)
+        states = zeros_where(kept, self.params)
+        for i, arrays in enumerate(states):
+            for name, array in zip(names, arrays, strict=True):
+                if array is not None:
+                    fill(array, saved.states[i].get(name), f"{name} for params[{i}]")
+        return states
+
+    def save(self, path: str | os.PathLike[str], *, params: bool = False) -> None:
+        """Write :meth:`state_dict` to a file that is whole at any moment, the old one or the new.
+
+        Parameters
+        ----------
+        path : path-like
+            A safetensors file; replaced if it exists. Needs the extra ``[safetensors]``.
+        params : bool, default=False
+            Save the parameters, too.
+
+        Raises
+        ------
+        ImportError
+            Without safetensors.
+        TypeError
+            If a group's own keys hold what JSON cannot.
+        """
+        from ._checkpoint import write_state
+
+        more = {"params": self.params} if params else {}
+        write_state(path, type(self).__name__, self.state_dict() | more)
+
+    def load(self, path: str | os.PathLike[str]) -> None:
+        """Go on from a file of :meth:`save`, parameters included if they were saved.
+
+        Raises
+        ------
+        ImportError
+            Without safetensors.
+        OSError, ValueError, TypeError
+            If the file cannot be read or does not fit; nothing has been changed then.
+
+        Examples
+        --------
+        >>> import numpy as np, tempfile, pathlib
+        >>> from fastgd.optim import Lion
+        >>> w = np.ones(3)
+        >>> opt = Lion(w)
+        >>> opt.step(np.ones(3))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     opt.save(pathlib.Path(folder) / "lion.safetensors")
+        ...     resumed = Lion(w)
+        ...     resumed.load(pathlib.Path(folder) / "lion.safetensors")
+        >>> resumed.t
+        1
+        """
+        from ._checkpoint import read_state
+
+        saved = read_state(path, type(self).__name__)
+        params = saved.pop("params", None)
+        if params is not None and [p.shape for p in params] != [p.shape for p in self.params]:
+            raise ValueError(
+                f"path must hold parameters of shapes {[p.shape for p in self.params]}; "
+                f"got {[p.shape for p in params]}"
+            )
+        self.load_state_dict(saved)
+        for mine, theirs in zip(self.params, params or (), strict=params is not None):
+            mine[...] = theirs
+
+
+# ---- parts ---------------------------------------------------------------------------------------
+
+_OPTION_DEFAULTS: dict[str, Any] = {
+    "max_norm": None,
+    "clip_value": None,
+    "nonfinite": "raise",
+    "ema_decay": None,
+    "report_norms": False,
+}
+
+
+def _signature(rule: str) -> Signature:
+    """Signature of a rule's class: `params`, torch's arguments in torch's order, our options."""
+    parameters = [Parameter("params", Parameter.POSITIONAL_OR_KEYWORD)]
+    by_keyword = False
+    for name, default in defaults(rule).items():
+        by_keyword |= name == "maximize"  # as in torch, it and what follows it
+        kind = Parameter.KEYWORD_ONLY if by_keyword else Parameter.POSITIONAL_OR_KEYWORD
+        parameters.append(Parameter(name, kind, default=default))
+    parameters += [
+        Parameter(name, Parameter.KEYWORD_ONLY, default=default)
+        for name, default in _OPTION_DEFAULTS.items()
+    ]
+    return Signature(parameters)
+
+
+def _parameters_text(rule: str) -> str:
+    """Return the numpydoc entries of a rule's parameters."""
+    lines = [
+        "params : ndarray or iterable of ndarray, of (name, ndarray), or of dict",
+        "    C-contiguous, writeable, float32 or float64, of any shape; updated in place. Dicts",
+        '    are groups: ``"params"``, and the hyper-parameters that differ from the arguments.',
+    ]
+    for name, default in defaults(rule).items():
+        kind = {bool: "bool", tuple: f"tuple of {len(default)} float" if isinstance(default, tuple)
+                else ""}.get(type(default), "float")  # fmt: skip
+        shown = repr(default).replace("-0", "-") if isinstance(default, float) else default
+        lines += [f"{name} : {kind}, default={shown}", f"    {MEANINGS[name]}"]
+    return "\n".join(lines) + "\n" + _OPTIONS
+
+
+def _checked_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of a step, checked."""
+    checked = dict(options)
+    for name in ("max_norm", "clip_value"):
+        if checked[name] is not None:
+            checked[name] = number(name, checked[name], "nonnegative")
+    if checked["nonfinite"] not in ("raise", "skip", "apply"):
+        raise ValueError(
+            f'nonfinite must be "raise", "skip" or "apply"; got {checked["nonfinite"]!r}'
+        )
+    decay = checked["ema_decay"]
+    if decay is not None and not callable(decay):
+        checked["ema_decay"] = _decay(decay)
+    checked["report_norms"] = bool(number("report_norms", checked["report_norms"], "flag"))
+    return checked
+
+
+def _decay(value: Any) -> float:
+    decay = number("ema_decay", value, "nonnegative")
+    if decay > 1:
+        raise ValueError(f"ema_decay must be a number from 0 to 1; got {value!r}")
+    return decay
+
+
+def _at(rule: str, given: Mapping[str, Any], t: int) -> dict[str, Any]:
+    """Hyper-parameters with the schedules among them worked out for update `t`."""
+
+    def at(value: Any) -> Any:
+        return value(t) if callable(value) else value
+
+    return {
+        name: tuple(map(at, value)) if isinstance(value, tuple | list) else at(value)
+        for name, value in given.items()
+    }
+
+
+def _groups_of(params: Any) -> list[dict[str, Any]]:
+    """Bring what a user gives for `params` into the form of torch's groups."""
+    if isinstance(params, np.ndarray):
+        return [{"params": [params]}]
+    if not isinstance(params, Iterable):
+        raise TypeError(
+            f"params must be an array or an iterable of arrays; got {type(params).__name__}"
+        )
+    items = list(params)
+    if items and all(isinstance(item, Mapping) for item in items):
+        for g, group in enumerate(items):
+            if "params" not in group:
+                raise ValueError(f'params[{g}] must have the key "params"; got {list(group)}')
+        return [dict(group) for group in items]
+    return [{"params": items}]
+
+
+def _named(params: Any, first: int) -> tuple[list[Array], list[str]]:
+    """Split a group's parameters into arrays and names."""
+    if isinstance(params, np.ndarray):
+        params = [params]
+    arrays: list[Array] = []
+    names: list[str] = []
+    for i, item in enumerate(params, first):
+        array = item
+        if isinstance(item, tuple) and len(item) == 2 and isinstance(item[0], str):
+            names.append(item[0])
+            array = item[1]
+        if not isinstance(array, np.ndarray):
+            raise TypeError(f"params[{i}] must be a NumPy array; got {type(array).__name__}")
+        arrays.append(array)
+    return arrays, names
+
+
+class _PlannedGroup(NamedTuple):
+    """What a group is to be."""
+
+    members: range
+    values: list[float]
+    schedules: dict[int, Schedule]
+    frozen: bool
+    own: dict[str, Any]
+
+
+class _Plan(NamedTuple):
+    """What an optimizer is to be."""
+
+    params: list[Array]
+    names: list[str]
+    groups: list[_PlannedGroup]

@@ -1,0 +1,649 @@
+"""The optimizers of ``fastgd.optim`` for torch's CPU tensors: ``torch.optim`` with one call a step.
+
+Change the import, keep the code. Each class is a ``torch.optim.Optimizer`` with torch's arguments,
+groups, states and checkpoints, made from the rule's row and from torch's own class of that name. A
+step works on the tensors' own memory: norm, guard, clipping, update and moving average are one call
+into C and two passes over memory. Needs the extra ``[torch]``.
+
+What stands here asks torch for what is torch's (signatures, keys of groups, states at the start)
+and gives C the tensors; the table of addresses is ``_core.TensorStepper``.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from inspect import Parameter, Signature, signature
+from types import new_class
+from typing import TYPE_CHECKING, Any, ClassVar
+
+try:
+    import torch
+    from torch import Tensor, nn
+except ImportError as error:
+    raise ImportError('fastgd.torch needs torch: pip install "fastgd[torch]"') from error
+
+if not hasattr(Tensor, "__dlpack_c_exchange_api__"):
+    raise ImportError(
+        f'fastgd.torch needs torch 2.10 or later: pip install "fastgd[torch]"; got '
+        f"{torch.__version__}"
+    )
+
+from . import _core, config, optim
+from ._core import NonFiniteError
+from ._hypers import MEANINGS, defaults, hyper_values, kept_states
+from ._optimizer import _OPTION_DEFAULTS, StepReport, _checked_options, _decay
+
+_RULES = {made.__name__: made for made in optim.CLASSES.values()}
+
+__all__ = ["NonFiniteError", "Optimizer", "StepReport", *_RULES]
+
+_ONE_WAY = ("foreach", "fused")  # torch's choices between implementations; there is one here
+_REFUSED = ("capturable", "differentiable")
+_OURS: dict[str, Any] = {**_OPTION_DEFAULTS, "ema": None, "ema_source": None, "fallback": False}
+
+
+def _plain(value: Any) -> Any:
+    """Return a hyper-parameter as a number, or a tuple of numbers, if it holds tensors."""
+    if isinstance(value, Tensor):
+        return value.item()
+    if isinstance(value, tuple | list):
+        return tuple(map(_plain, value))
+    return value
+
+
+def _team() -> int:
+    """Team size: torch's, or less if the user has asked fastgd for less."""
+    chosen, torchs = config.chosen_threads(), torch.get_num_threads()
+    return torchs if chosen is None else min(chosen, torchs)
+
+
+def _is_dense(tensor: Tensor) -> bool:
+    """Whether the elements fill their memory, in whatever order of the dimensions."""
+    expected = 1
+    strides = zip(tensor.stride(), tensor.shape, strict=True)
+    for stride, size in sorted((stride, size) for stride, size in strides if size != 1):
+        if stride != expected:
+            return tensor.numel() == 0
+        expected *= size
+    return True
+
+
+def _fits(tensor: Tensor) -> bool:
+    """Whether the kernels can work on a tensor's own memory."""
+    return (
+        tensor.layout is torch.strided
+        and tensor.device.type == "cpu"
+        and tensor.dtype in (torch.float32, torch.float64)
+        and _is_dense(tensor)
+    )
+
+
+def _kind(tensor: Tensor) -> str:
+    """Say what a tensor is, for an error."""
+    layout = "" if tensor.layout is torch.strided else f"{tensor.layout} "
+    return f"a {layout}tensor of {tensor.dtype}, shape {tuple(tensor.shape)} on {tensor.device}"
+
+
+class _Table(_core.TensorStepper):
+    """The tensors of an optimizer as C sees them, and what to do about new and odd ones."""
+
+    def __init__(self, owner: "Optimizer", averages: list[Tensor | None], more: list[Any]) -> None:
+        self.owner = owner
+        groups = [g for g, group in enumerate(owner.param_groups) for _ in group["params"]]
+        super().__init__(
+            Tensor,
+            owner.rule_name,
+            owner._params() + [source for source, _ in more],
+            groups,
+            [[0.0] * len(_core.RULES[owner.rule_name]["hypers"])] * len(owner.param_groups),
+            averages + [average for _, average in more],
+            owner._counter,
+        )
+        names = [name for group in owner.param_groups for name in group.get("param_names", ())]
+        self.names = names or None
+        self.values: list[Any] = [None] * len(owner.param_groups)  # hyper-parameters as last seen
+        self.kept: list[list[str]] = [[] for _ in owner.param_groups]
+        self.group_of = groups
+        self.odd: list[int] = []  # parameters that torch's own class is to update
+
+    def set_group(self, g: int, given: list[Any]) -> None:
+        """Take a group's hyper-parameters."""
+        rule = self.owner.rule_name
+        values = hyper_values(rule, dict(zip(self.owner._names, given, strict=True)))
+        names = [name for name, _ in _core.RULES[rule]["states"]]
+        kept = kept_states(rule, values)
+        self.set_kept_states(g, tuple(n if k else None for n, k in zip(names, kept, strict=True)))
+        self.kept[g] = [n for n, k in zip(names, kept, strict=True) if k]
+        for k, value in enumerate(values):
+            self.set_hyper(g, k, value)
+        self.values[g] = given
+
+    def name(self, i: int) -> str:
+        """Name a parameter."""
+        return f"params[{i}]" + (f" ({self.names[i]})" if self.names else "")
+
+    def set_aside(self, i: int, grad: Any) -> None:
+        """Leave a parameter to torch's own class, or refuse it."""
+        if i >= len(self.group_of):
+            raise TypeError(f"ema_source must have dense CPU tensors; got {_kind(self.params[i])}")
+        if not self.owner.fallback:
+            param = self.params[i]
+            odd, what = (grad, "the gradient of ") if _fits(param) else (param, "")
+            raise TypeError(
+                f"{what}{self.name(i)} must be a dense tensor of float32 or float64 on the CPU; "
+                f"got {_kind(odd)} (fallback=True leaves such to torch.optim)"
+            )
+        self.odd.append(i)
+
+    def start(self, i: int) -> tuple[dict[str, Any], list[str]]:
+        """Make the states that a parameter lacks, in torch's order."""
+        param, state = self.params[i], self.owner.state[self.params[i]]
+        counter, kept = self.owner._counter, _core.RULES[self.owner.rule_name]["kept"]
+        made = []
+        for name in [*([counter] if counter else []), *kept]:
+            if state.get(name) is None:
+                exact = name != counter and self.owner._torch_class is None
+                state[name] = torch.zeros((), dtype=torch.float64 if exact else _scalar_dtype())
+                made.append(name)
+        for name in self.kept[self.group_of[i]]:
+            if state.get(name) is None:
+                state[name] = torch.zeros_like(param, memory_format=torch.preserve_format)
+                made.append(name)
+        return state, made
+
+    def undo(self, i: int, made: list[str]) -> None:
+        """Remove what ``start`` made."""
+        state = self.owner.state
+        for name in made:
+            del state[self.params[i]][name]
+        if not state[self.params[i]]:
+            del state[self.params[i]]
+
+    def lay_out(self, tensor: Tensor, like: Tensor) -> Tensor:
+        """Copy of a tensor with the order of elements of another."""
+        with torch.no_grad():
+            return torch.empty_like(like, memory_format=torch.preserve_format).copy_(tensor)
+
+    def scalar(self, value: Any) -> Tensor:
+        """0-d tensor of a number, as torch keeps them."""
+        return torch.tensor(float(value), dtype=_scalar_dtype())
+
+
+def _scalar_dtype() -> torch.dtype:
+    """Return the dtype of the numbers in torch's states."""
+    return torch.float64 if torch.get_default_dtype() == torch.float64 else torch.float32
+
+
+def _option_property(name: str, words: str) -> property:
+    def get(self: "Optimizer") -> Any:
+        return self._options[name]
+
+    def set_(self: "Optimizer", value: Any) -> None:
+        self._configure({**self._options, name: value})
+
+    return property(get, set_, doc=f"{words}; may be assigned between steps.")
+
+
+class Optimizer(torch.optim.Optimizer):
+    """Base of the optimizers: a ``torch.optim.Optimizer`` whose step is one call into C.
+
+    Its subclasses are made from the rows of the rules; see :class:`fastgd.torch.SGD`.
+    """
+
+    rule_name: ClassVar[str]
+    __signature__: ClassVar[Signature]
+    _torch_class: ClassVar[Any]  # torch's class of that name, None if it has none
+    _counter: ClassVar[str | None]  # of the steps, in a parameter's states
+    _names: ClassVar[tuple[str, ...]]  # of the hyper-parameters
+
+    max_norm = _option_property("max_norm", "Largest norm of all gradients together, or None")
+    clip_value = _option_property("clip_value", "Largest element of a gradient, or None")
+    nonfinite = _option_property("nonfinite", 'What to do about non-finite gradients, e.g. "skip"')
+    ema_decay = _option_property("ema_decay", "Decay of the moving averages, or None")
+    report_norms = _option_property("report_norms", "Whether `last_step` has both norms")
+    ema = _option_property("ema", "Moving averages of the parameters: a module or a list")
+
+    def __init_subclass__(cls, rule: str | None = None, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if rule is None:  # a subclass of SGD is SGD still
+            return
+        cls.rule_name = rule
+        cls._torch_class = getattr(torch.optim, cls.__name__, None)
+        cls._counter = None if rule == "sgd" else "step"
+        cls._names = tuple(defaults(rule))
+        cls.__signature__ = _signature(cls._torch_class, rule)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        if not hasattr(self, "rule_name"):
+            raise TypeError(f"{type(self).__name__} must be one of {', '.join(_RULES)}")
+        given = self.__signature__.bind(*args, **kwargs).arguments
+        params = given.pop("params")
+        options = {name: given.pop(name, default) for name, default in _OURS.items()}
+        choices = {name: given.pop(name) for name in _ONE_WAY if name in given}
+        _refuse(given)
+        settings = {**defaults(self.rule_name), **dict.fromkeys((*_ONE_WAY, *_REFUSED)), **given}
+        if self._torch_class is not None:  # it checks the arguments and names its groups' keys
+            twin = self._torch_class([torch.zeros(1)], **given)
+            settings = twin.defaults
+        settings.update(choices)
+        hyper_values(self.rule_name, {name: _plain(settings[name]) for name in self._names})
+        self.t = self._skipped = 0
+        self._last: tuple[float, float, float, bool] | None = None
+        self._table: _Table | None = None
+        self._options: dict[str, Any] = {**_OURS, "fallback": bool(options["fallback"])}
+        super().__init__(params, settings)
+        self._configure(options)
+        if self._torch_class is not None and twin.state:  # there are states before the first step
+            self.state.update(self._torch_class(self._params(), **given).state)
+
+    # ---- groups and options ----------------------------------------------------------------------
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add parameters with hyper-parameters of their own, as ``torch.optim.Optimizer`` does.
+
+        Parameters
+        ----------
+        param_group : dict
+            ``"params"``, and the hyper-parameters that differ from the constructor's.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a parameter cannot be updated in place or a value is out of its domain; nothing has
+            been changed then.
+        """
+        super().add_param_group(param_group)
+        self._table = None
+        group = self.param_groups[-1]
+        try:
+            _refuse(group)
+            hyper_values(self.rule_name, {name: _plain(group[name]) for name in self._names})
+            first = sum(len(before["params"]) for before in self.param_groups[:-1])
+            for i, param in enumerate(group["params"]):
+                if not self.fallback and not _fits(param):
+                    name = f" ({group['param_names'][i]})" if "param_names" in group else ""
+                    raise TypeError(
+                        f"params[{first + i}]{name} must be a dense tensor of float32 or float64 "
+                        f"on the CPU; got {_kind(param)} (fallback=True leaves such to torch.optim)"
+                    )
+        except (TypeError, ValueError):
+            self.param_groups.pop()
+            raise
+        averages = self._options["ema"]
+        if self._options["ema_decay"] is not None and self._options["ema_source"] is None:
+            self._options["ema"] = [*averages, *_copies(group["params"])]
+
+    def _params(self) -> list[Tensor]:
+        return [param for group in self.param_groups for param in group["params"]]
+
+    @property
+    def fallback(self) -> bool:
+        """Whether torch's own class updates the parameters that cannot be updated here."""
+        return bool(self._options["fallback"])
+
+    @property
+    def _step_supports_amp_scaling(self) -> bool:
+        """Whether torch's GradScaler may leave the scaling to the step."""
+        return not self.fallback
+
+    def _configure(self, options: Mapping[str, Any]) -> None:
+        """Check the options of a step, then set them."""
+        checked = {
+            **options,
+            **_checked_options({name: options[name] for name in _OPTION_DEFAULTS}),
+        }
+        averaged = checked["ema_decay"] is not None
+        if checked["ema"] is not None and not averaged:
+            raise ValueError("ema must be None without ema_decay")
+        if isinstance(checked["ema"], nn.Module) != (checked["ema_source"] is not None):
+            raise TypeError("ema must be a module if and only if ema_source is one")
+        if checked["fallback"]:
+            if self._torch_class is None:
+                raise ValueError(f"fallback must be False: torch has no {type(self).__name__}")
+            for name in ("max_norm", "clip_value", "ema_decay"):
+                if checked[name] is not None:
+                    raise ValueError(
+                        f"{name} must be None with fallback=True, whose parameters it would not "
+                        f"reach; got {checked[name]!r}"
+                    )
+        if averaged and checked["ema"] is None:
+            checked["ema"] = _copies(self._params())
+        before = self._options
+        self._options = checked
+        try:
+            self._pairs()
+        except (TypeError, ValueError):
+            self._options = before
+            raise
+        if any(checked[name] is not before[name] for name in ("ema", "ema_source")):
+            self._table = None
+        if self._table is not None:
+            self._tell(self._table)
+
+    def _pairs(self) -> tuple[list[Tensor | None], list[Any], list[Any]]:
+        """Average of each parameter; (source, average) of what else is averaged, and copied."""
+        params = self._params()
+        averages, source = self._options["ema"], self._options["ema_source"]
+        if averages is None:
+            return [None] * len(params), [], []
+        if source is None:
+            found = list(averages)
+            if len(found) != len(params):
+                raise ValueError(f"ema must hold {len(params)} tensors; got {len(found)}")
+            pairs = list(zip(params, found, strict=True))
+        else:
+            pairs = _module_pairs(source, averages)
+        for param, average in pairs:
+            if average.shape != param.shape or average.dtype != param.dtype:
+                raise ValueError(f"ema must hold {_kind(param)}; got {_kind(average)}")
+            if average.is_floating_point() and not _fits(average):
+                raise TypeError(f"ema must hold dense CPU tensors; got {_kind(average)}")
+        by_id = {id(param): average for param, average in pairs}
+        own = {id(param) for param in params}
+        others = [pair for pair in pairs if id(pair[0]) not in own]
+        return (
+            [by_id.get(id(param)) for param in params],
+            [pair for pair in others if pair[1].is_floating_point()],
+            [pair for pair in others if not pair[1].is_floating_point()],
+        )
+
+    def _make_table(self) -> _Table:
+        averages, more, self._copied = self._pairs()
+        table = self._table = _Table(self, averages, more)
+        self._tell(table)
+        return table
+
+    def _tell(self, table: _Table) -> None:
+        """Hand the options to C."""
+        options = self._options
+        table.skips = options["nonfinite"] == "skip"
+        table.configure(
+            max_norm=math.inf if options["max_norm"] is None else options["max_norm"],
+            clip_value=math.inf if options["clip_value"] is None else options["clip_value"],
+            guard=options["nonfinite"] != "apply",
+            norms=options["report_norms"],
+        )
+        decay = options["ema_decay"]
+        if decay is not None and not callable(decay):
+            table.set_average_weight(1.0 - decay)
+
+    # ---- a step ----------------------------------------------------------------------------------
+
+    def step(self, closure: Callable[[], Any] | None = None, *, grad_scale: Any = None) -> Any:
+        """Update all parameters that have a gradient, in one call.
+
+        Parameters
+        ----------
+        closure : callable, default=None
+            Works out the gradients and returns the loss; called first.
+        grad_scale : float or tensor, default=None
+            How many times too large the gradients are; they are divided by it in the same pass,
+            and stay as they are.
+
+        Returns
+        -------
+        object
+            What `closure` returned, None without one.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a tensor does not fit; nothing has been changed then.
+        NonFiniteError
+            If a gradient is not finite and ``nonfinite="raise"``; nothing has been changed then.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        own = self.__dict__
+        if (found_inf := own.get("found_inf")) is not None and found_inf.item():  # by GradScaler
+            self._skipped += 1
+            self._last = math.nan, 1.0, math.nan, True
+            return loss
+        scale = 1.0 if grad_scale is None else float(grad_scale)
+        if (scaler := own.get("grad_scale")) is not None:
+            scale *= float(scaler)
+        if self.fallback and scale != 1:
+            raise ValueError(f"grad_scale must be 1 with fallback=True; got {scale}")
+        table = self._table
+        if table is None or not table.is_for(self.param_groups):
+            table = self._make_table()
+        names, seen = self._names, table.values
+        for g, group in enumerate(self.param_groups):
+            values = [_plain(group[name]) for name in names]
+            if values != seen[g]:
+                table.set_group(g, values)
+        if callable(decay := self._options["ema_decay"]):
+            table.set_average_weight(1.0 - _decay(decay(self.t + 1)))
+        table.t = self.t
+        table.odd.clear()
+        touched = table.step_tensors(self.state, _team(), scale)
+        self._last = table.report()
+        if touched is None:
+            self._skipped += 1
+            return loss
+        self.t += 1
+        torch.autograd.graph.increment_version(touched)
+        if self._copied:
+            with torch.no_grad():
+                for source, average in self._copied:
+                    average.copy_(source)
+        if table.odd:
+            self._fall_back(set(table.odd))
+        return loss
+
+    def _fall_back(self, odd: set[int]) -> None:
+        """Let torch's own class, on the same states, update what cannot be updated here."""
+        twin = self._torch_class([torch.zeros(1)])
+        twin.state, twin.param_groups = self.state, []
+        first = 0
+        for group in self.param_groups:
+            members = [p for i, p in enumerate(group["params"], first) if i in odd]
+            twin.param_groups.append({**group, "params": members})
+            first += len(group["params"])
+        twin.step()
+
+    # ---- what there is to see --------------------------------------------------------------------
+
+    @property
+    def last_step(self) -> StepReport | None:
+        """What the last step was like; None before the first."""
+        return None if self._last is None else StepReport(*self._last)
+
+    @property
+    def skipped(self) -> int:
+        """Steps that were left out because a gradient was not finite."""
+        return self._skipped
+
+    # ---- saved states ----------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the optimizer would need to go on, the averages in `ema` aside.
+
+        Returns
+        -------
+        dict
+            As torch's class of the same name, which can load it; ``"fastgd"`` holds what torch has
+            no place for, updates done and skipped.
+        """
+        return {**super().state_dict(), "fastgd": {"t": self.t, "skipped": self._skipped}}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from where another optimizer was.
+
+        Parameters
+        ----------
+        state_dict : dict
+            From :meth:`state_dict`, or from torch's class of the same name.
+        """
+        super().load_state_dict(state_dict)
+        ours = state_dict.get("fastgd") or {}
+        steps = [float(state.get("step", 0)) for state in self.state.values()]
+        self.t = int(ours.get("t", max(steps, default=0)))
+        self._skipped = int(ours.get("skipped", 0))
+
+    def __getstate__(self) -> dict[str, Any]:
+        own = {name: self.__dict__[name] for name in ("t", "_skipped", "_last", "_options")}
+        return {**super().__getstate__(), **own}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._table = None
+        for group in self.param_groups:
+            for name, default in self.defaults.items():
+                group.setdefault(name, default)
+
+
+# ---- parts ---------------------------------------------------------------------------------------
+
+
+def _copies(params: Iterable[Tensor]) -> list[Tensor]:
+    return [param.detach().clone(memory_format=torch.preserve_format) for param in params]
+
+
+def _module_pairs(source: nn.Module, averages: nn.Module) -> list[tuple[Tensor, Tensor]]:
+    """Pair the parameters and buffers of two modules by name."""
+
+    def tensors(module: nn.Module) -> dict[str, Tensor]:
+        return {
+            **dict(module.named_parameters(remove_duplicate=False)),
+            **dict(module.named_buffers(remove_duplicate=False)),
+        }
+
+    have, want = tensors(averages), tensors(source)
+    if have.keys() != want.keys():
+        raise ValueError(
+            "ema must have the parameters and buffers of ema_source; they differ in "
+            f"{sorted(have.keys() ^ want.keys())[:3]}"
+        )
+    pairs = {id(want[name]): (want[name], have[name]) for name in want}
+    return list(pairs.values())
+
+
+def _refuse(settings: Mapping[str, Any]) -> None:
+    for name in _REFUSED:
+        if settings.get(name):
+            raise ValueError(f"{name} must be False: the step is outside of autograd and CUDA")
+
+
+def _signature(torch_class: type | None, rule: str) -> Signature:
+    """Signature of a rule's class: torch's arguments, or ours as torch has them, then our own."""
+    if torch_class is not None:
+        parameters = [
+            p.replace(annotation=Parameter.empty)
+            for p in signature(torch_class).parameters.values()
+        ]
+    else:
+        parameters = list(optim.__dict__[_name_of(rule)].__signature__.parameters.values())
+        parameters = [p for p in parameters if p.name not in _OPTION_DEFAULTS]
+        for name in (*_ONE_WAY, *_REFUSED):
+            parameters.append(Parameter(name, Parameter.KEYWORD_ONLY, default=None))
+    known = {p.name for p in parameters}
+    for name, default in {**defaults(rule), **_OURS}.items():
+        if name not in known:
+            parameters.append(Parameter(name, Parameter.KEYWORD_ONLY, default=default))
+    return Signature(parameters)
+
+
+def _name_of(rule: str) -> str:
+    return next(name for name, made in _RULES.items() if made.rule_name == rule)
+
+
+_ENTRIES = {
+    "params": ("iterable of Tensor, of (name, Tensor), or of dict", "As torch takes them."),
+    "foreach": ("bool", "Of no effect: there is one implementation, and it takes the whole list."),
+    "fused": ("bool", "Of no effect, as `foreach`."),
+    "capturable": ("bool", "Must be False."),
+    "differentiable": ("bool", "Must be False."),
+    "max_norm": (
+        "float",
+        "Scale all gradients down so that their Euclidean norm together is at most this, as\n"
+        "    ``torch.nn.utils.clip_grad_norm_``; the gradients themselves stay as they are.",
+    ),
+    "clip_value": (
+        "float",
+        "Cut each element of the gradients (after `max_norm`) to ``[-clip_value, clip_value]``.",
+    ),
+    "nonfinite": (
+        '{"raise", "skip", "apply"}',
+        "What to do about a gradient that is NaN or infinite: raise :class:`NonFiniteError`,\n"
+        "    leave the step out, both with nothing changed; or take the step all the same.",
+    ),
+    "ema_decay": (
+        "float or callable",
+        "Keep moving averages, ``ema = decay * ema + (1 - decay) * param`` after each step. A\n"
+        "    callable gets the number of the step, from 1 on, and returns the decay.",
+    ),
+    "ema": (
+        "Module or list of Tensor",
+        "Where the averages are: a copy of the module `ema_source`, or a tensor for each\n"
+        "    parameter; by default copies of the parameters.",
+    ),
+    "ema_source": (
+        "Module",
+        "The module that is trained, if `ema` is one: its other parameters and its buffers are\n"
+        "    averaged, too, and copied where they are no floating-point numbers.",
+    ),
+    "report_norms": ("bool", "Work out both norms of `last_step` in every step."),
+    "fallback": (
+        "bool",
+        "Leave parameters that cannot be updated here (other dtypes, devices and layouts, sparse\n"
+        "    gradients) to torch's own class; by default they are refused. `nonfinite` does not\n"
+        "    watch them.",
+    ),
+}
+
+
+def _doc(name: str, cls: type[Optimizer]) -> str:
+    """Docstring of a class: its summary, its parameters, an example."""
+    summary = (_RULES[name].__doc__ or "").partition("\n\n    Parameters")[0]
+    summary = summary.partition("\n\nParameters\n")[0]
+    lines = [summary, "", "For torch's CPU tensors, which are updated in place.", "", "Parameters"]
+    lines.append("-" * len(lines[-1]))
+    for parameter in cls.__signature__.parameters.values():
+        default = parameter.default
+        given = "" if default is Parameter.empty else f", default={default!r}"
+        if parameter.name in _ENTRIES:
+            kind, words = _ENTRIES[parameter.name]
+        else:
+            kind = "tuple of float" if isinstance(default, tuple) else type(default).__name__
+            kind = "bool" if kind == "bool" else "tuple of float" if "tuple" in kind else "float"
+            words = MEANINGS[parameter.name]
+        lines += [f"{parameter.name} : {kind}{given}", f"    {words}"]
+    return (
+        "\n".join(lines)
+        + f"""
+
+Raises
+------
+TypeError, ValueError
+    If a parameter cannot be updated in place, or a value is out of its domain.
+
+Examples
+--------
+>>> import torch
+>>> from fastgd.torch import {name}
+>>> w = torch.tensor([5.0], requires_grad=True)
+>>> opt = {name}([w], lr=0.1)
+>>> loss = (w - 2).square().sum()
+>>> loss.backward()
+>>> opt.step()
+>>> bool(w < 5)
+True
+"""
+    )
+
+
+def _make(name: str, rule: str) -> type[Optimizer]:
+    """Class of a rule."""
+    body = {"__module__": __name__, "__qualname__": name}
+    cls = new_class(name, (Optimizer,), {"rule": rule}, lambda namespace: namespace.update(body))
+    cls.__doc__ = _doc(name, cls)
+    return cls
+
+
+globals().update({name: _make(name, made.rule_name) for name, made in _RULES.items()})
+
+if TYPE_CHECKING:
+
+    def __getattr__(name: str) -> type[Optimizer]: ...

@@ -1,0 +1,233 @@
+"""Hyper-parameters, problems and what to compare of them: what the tests of optimizers share.
+
+Rules, hyper-parameters and their domains are read from the table, so that a new row of
+``csrc/optim_rules.h`` is tested as soon as it is there.
+"""
+
+import re
+
+import numpy as np
+import pytest
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose
+
+from fastgd import _core, optim
+from fastgd.optim import CLASSES
+
+RULES = tuple(_core.RULES)
+OPTIONS = ("max_norm", "clip_value", "nonfinite", "ema_decay", "report_norms")
+SHAPES = ((3, 4), (5,), (), (0, 2), (9,))
+# beyond FGD_SERIAL_STEP, so that four threads share it; their borders lie inside tensors
+BIG = ((70_001,), (3, 5), (0,), (64_007,), (257, 33))
+STEPS = 50
+
+VALUES = {  # by domain: what hypothesis draws, and a value that is nobody's default
+    "nonnegative": (st.just(0.0) | st.floats(1e-6, 1.0), 0.125),
+    "unit": (st.just(0.0) | st.floats(1e-3, 0.9999), 0.625),
+    "above_one": (st.floats(1.001, 2.0), 1.5),
+    "positive": (st.floats(0.125, 2.0), 0.5),
+    "inside_unit": (st.floats(0.25, 0.9999), 0.625),
+    "flag": (st.booleans(), True),
+    "real": (st.just(0.0) | st.floats(-1.0, 1.0), 0.25),
+}
+
+# ---- hyper-parameters from the table -------------------------------------------------------------
+
+
+def public(row):
+    """Hyper-parameters as classes and specification take them, from those of the table's row."""
+    found = {}
+    for name, value in row.items():
+        if re.fullmatch(r"\w{2,}[1-9]", name):
+            found[name[:-1] + "s"] = (*found.get(name[:-1] + "s", ()), value)
+        else:
+            found[name] = value
+    return found
+
+
+def defaults(rule):
+    """The row's defaults, by its own names."""
+    return {
+        name: bool(value) if domain == "flag" else value
+        for name, value, domain in _core.RULES[rule]["hypers"]
+    }
+
+
+def is_allowed(rule, row):
+    """Whether the hyper-parameters go together."""
+    try:
+        optim.hyper_values(rule, public(row))
+    except ValueError:
+        return False
+    return True
+
+
+def sensible(row):
+    """Move hyper-parameters to where rounding errors do not grow, and a formula has a value."""
+    row = dict(row)
+    if row.get("centered"):  # else the variance is a difference of equal numbers
+        row["alpha"] = min(max(row["alpha"], 0.5), 0.99)
+    if row.get("step_size1", 0) >= row.get("step_size2", 1):
+        row["step_size1"], row["step_size2"] = row["step_size2"] / 2, row["step_size1"]
+    if "lambd" in row:  # a power of a negative number is none
+        row["lambd"] = abs(row["lambd"])
+    return row
+
+
+@st.composite
+def rows(draw, rule):
+    """Hyper-parameters in their domains: a dict by the names of the table's row."""
+    row = {name: draw(VALUES[domain][0]) for name, _, domain in _core.RULES[rule]["hypers"]}
+    if not is_allowed(rule, row):
+        row["nesterov"] = False
+    if rule in (
+        "adabelief",
+        "yogi",
+    ):  # they divide by a difference, which nothing else keeps from 0
+        row["eps"] = draw(st.floats(1e-2, 1.0))
+    return sensible(row)
+
+
+def option_sets(rule):
+    """The defaults; each hyper-parameter changed alone; all changed: those that go together."""
+    base = defaults(rule)
+    other = {name: VALUES[domain][1] for name, _, domain in _core.RULES[rule]["hypers"]}
+    sets = [base]
+    for name in base:
+        alone = base | {name: other[name]}
+        pairs = [alone | {second: other[second]} for second in base]
+        sets.append(next(s for s in (alone, *pairs) if is_allowed(rule, s)))
+    all_but = [other | {name: base[name]} for name in base]
+    together = [other] if is_allowed(rule, other) else [s for s in all_but if is_allowed(rule, s)]
+    return [sensible(row) for row in sets + together]
+
+
+def busy(rule):
+    """Hyper-parameters with as much switched on as goes together: every state is kept."""
+    return public(busy_row(rule))
+
+
+def busy_row(rule):
+    """The same by the names of the table's row."""
+    base = defaults(rule)
+
+    def is_busy(row):
+        return sum(v != 0 for v in row.values()), sum(row[name] != base[name] for name in base)
+
+    return max(option_sets(rule), key=is_busy)
+
+
+def not_kept(rule, row):
+    """Names of the states that the hyper-parameters do not need."""
+    return {n for n, kept_if in _core.RULES[rule]["states"] if not row.get(kept_if, True)}
+
+
+# ---- problems ------------------------------------------------------------------------------------
+
+
+def arrays(rng, dtype, shapes=SHAPES):
+    """Random arrays whose elements lie between 1/4 and 1 in absolute value."""
+    return [
+        np.asarray(rng.uniform(0.25, 1.0, shape) * rng.choice([-1, 1], shape), dtype=dtype)
+        for shape in shapes
+    ]
+
+
+def copies(params):
+    """Copies of arrays."""
+    return [p.copy() for p in params]
+
+
+def train(opt, grads, **options):
+    """Take a step for each list of gradients."""
+    for g in grads:
+        opt.step(g, **options)
+
+
+# ---- what an optimizer is ------------------------------------------------------------------------
+
+
+def everything(opt):
+    """What a step may change of the arrays, as a list of copies: parameters, states, averages."""
+    states = [a for states in opt.state for a in states.values()]
+    return copies([*opt.params, *states, *(opt.ema or ())])
+
+
+def snapshot(opt):
+    """All there is of an optimizer but the number of steps left out and the last step's report."""
+    return {
+        "arrays": [(a.dtype, a.shape, a.tobytes()) for a in everything(opt)],
+        "states": [list(states) for states in opt.state],
+        "places": [a.ctypes.data for s in opt.state for a in s.values()],
+        "t": opt.t,
+        "progress": [opt.progress(i) for i in range(len(opt.params))],
+        "groups": [{k: v for k, v in g.items() if k != "params"} for g in opt.param_groups],
+        "members": [[id(p) for p in g["params"]] for g in opt.param_groups],
+        "schedules": [dict(g.schedules) for g in opt.param_groups],
+        "options": {name: getattr(opt, name) for name in OPTIONS},
+        "names": opt.names,
+    }
+
+
+def assert_unchanged_by(opt, error, words, action):
+    """Fail unless `action` raises `error` with `words`, and the optimizer is as it was before."""
+    before, skipped, report = snapshot(opt), opt.skipped, opt.last_step
+    with pytest.raises(error, match=words):
+        action()
+    assert snapshot(opt) == before
+    assert opt.skipped == skipped
+    assert repr(opt.last_step) == repr(report)  # NaN is not equal to itself
+
+
+# ---- torch ---------------------------------------------------------------------------------------
+
+
+def torch_class(torch, rule):
+    """Torch's class for a rule, or skip."""
+    cls = getattr(torch.optim, CLASSES[rule].__name__, None)
+    if cls is None:
+        pytest.skip(f"torch has no {CLASSES[rule].__name__}")
+    return cls
+
+
+def torch_twins(torch, rule, dtype, rng, options, shapes=SHAPES[:3]):
+    """Return one of our optimizers and torch's with the same parameters and hyper-parameters."""
+    params = arrays(rng, dtype, shapes)
+    twins = [torch.tensor(p, requires_grad=True) for p in params]
+    theirs = torch_class(torch, rule)(twins, foreach=False, **options)
+    return CLASSES[rule](params, **options), theirs, twins
+
+
+def step_both(torch, opt, theirs, twins, rng, rests=()):
+    """Take one step with the same gradients, none for the parameters that rest."""
+    grads = arrays(rng, opt.params[0].dtype, [p.shape for p in opt.params])
+    for i in rests:
+        grads[i] = None
+    for twin, g in zip(twins, grads, strict=True):
+        twin.grad = None if g is None else torch.tensor(g)
+    theirs.step()
+    opt.step(grads)
+
+
+# in torch, the numbers that these two carry from step to step are float32 whatever the parameters
+IN_FLOAT32 = {"nadam": {"mu_product"}, "asgd": {"eta", "mu"}}
+
+
+def torch_rtol(rule, dtype):
+    """How far we may be from torch."""
+    return 1e-12 if dtype == np.float64 and rule not in IN_FLOAT32 else 1e-5
+
+
+def assert_twins(opt, theirs, twins, rtol=None):
+    """Fail if parameters, states or what is carried along differ."""
+    saved = opt.state_dict()["state"]
+    for i, (param, twin) in enumerate(zip(opt.params, twins, strict=True)):
+        tolerance = torch_rtol(opt.rule_name, param.dtype) if rtol is None else rtol
+        assert_allclose(param, twin.detach().numpy(), rtol=tolerance, atol=tolerance)
+        for name, a in saved[i].items():
+            if name == "step" and "step" not in theirs.state[twin]:  # SGD does not count
+                continue
+            expected = theirs.state[twin].get(name, 0)
+            if expected is None:
+                expected = 0
+            assert_allclose(a, np.asarray(expected), tolerance, tolerance, err_msg=name)
