@@ -130,25 +130,50 @@ static inline void N(sgd_point)(T *p, T grad, N(sgd_states) *s, const N(sgd_coef
     *p -= c->lr * (c->from_grad * g + c->from_buffer * s->momentum_buffer);
 }
 
+/* What Adam and its kin have in common: weight decay, as an L2 term of the gradient or taken from the parameter, and
+ * moving averages of the gradient and of its square (Kingma & Ba, ICLR 2015, algorithm 1). */
+typedef struct {
+    T sign, l2, decay, one_minus_beta1, beta2, one_minus_beta2;
+} N(averages);
+
+static inline N(averages)
+    N(prepare_averages)(double lr, double beta1, double beta2, double weight_decay, int decoupled, double maximize)
+{
+    N(averages) a;
+    a.sign = maximize != 0 ? -1 : 1;
+    a.l2 = (T)(decoupled ? 0 : weight_decay);
+    a.decay = (T)(decoupled ? 1 - lr * weight_decay : 1);
+    a.one_minus_beta1 = (T)(1 - beta1);
+    a.beta2 = (T)beta2;
+    a.one_minus_beta2 = (T)(1 - beta2);
+    return a;
+}
+
+/* Takes the decay from *p, moves the averages on and gives the gradient that they saw. */
+static inline T N(move_averages)(T *p, T grad, T *exp_avg, T *exp_avg_sq, const N(averages) *a)
+{
+    *p = a->decay * *p;
+    const T g = a->sign * grad + a->l2 * *p;
+    *exp_avg += a->one_minus_beta1 * (g - *exp_avg);
+    *exp_avg_sq = a->beta2 * *exp_avg_sq + a->one_minus_beta2 * g * g;
+    return g;
+}
+
 /* Adam. Kingma & Ba, "Adam: a method for stochastic optimization", ICLR 2015, algorithm 1, weight decay as an L2 term
  * of the gradient. AdamW. Loshchilov & Hutter, "Decoupled weight decay regularization", ICLR 2019, algorithm 2: the
  * same, with the decay taken from the parameter instead. AMSGrad. Reddi, Kale, Kumar, "On the convergence of Adam and
  * beyond", ICLR 2018, algorithm 2: the largest second average so far; without it that state reads as zero. */
 typedef struct {
-    T sign, l2, decay, one_minus_beta1, beta2, one_minus_beta2, inv_sqrt_correction2, eps, step_size;
+    N(averages) averages;
+    T inv_sqrt_correction2, eps, step_size;
 } N(adam_coef);
 
 static inline N(adam_coef) N(adam_prepare)(const adam_hypers *h, adam_kept *kept, int64_t t, int first)
 {
     (void)kept, (void)first;
-    const int decoupled = h->decoupled_weight_decay != 0;
     N(adam_coef) c;
-    c.sign = h->maximize != 0 ? -1 : 1;
-    c.l2 = (T)(decoupled ? 0 : h->weight_decay);
-    c.decay = (T)(decoupled ? 1 - h->lr * h->weight_decay : 1);
-    c.one_minus_beta1 = (T)(1 - h->beta1);
-    c.beta2 = (T)h->beta2;
-    c.one_minus_beta2 = (T)(1 - h->beta2);
+    c.averages =
+        N(prepare_averages)(h->lr, h->beta1, h->beta2, h->weight_decay, h->decoupled_weight_decay != 0, h->maximize);
     c.inv_sqrt_correction2 = (T)(1 / sqrt(1 - pow(h->beta2, (double)t)));
     c.eps = (T)h->eps;
     c.step_size = (T)(h->lr / (1 - pow(h->beta1, (double)t)));
@@ -170,33 +195,26 @@ static inline N(adam_coef) N(adamw_prepare)(const adamw_hypers *h, adamw_kept *k
 
 static inline void N(adam_point)(T *p, T grad, N(adam_states) *s, const N(adam_coef) *c)
 {
-    const T decayed = c->decay * *p;
-    const T g = c->sign * grad + c->l2 * decayed;
-    s->exp_avg += c->one_minus_beta1 * (g - s->exp_avg);
-    s->exp_avg_sq = c->beta2 * s->exp_avg_sq + c->one_minus_beta2 * g * g;
+    (void)N(move_averages)(p, grad, &s->exp_avg, &s->exp_avg_sq, &c->averages);
     s->max_exp_avg_sq = MAX(s->max_exp_avg_sq, s->exp_avg_sq);
-    *p = decayed - c->step_size * s->exp_avg / (SQRT(s->max_exp_avg_sq) * c->inv_sqrt_correction2 + c->eps);
+    *p -= c->step_size * s->exp_avg / (SQRT(s->max_exp_avg_sq) * c->inv_sqrt_correction2 + c->eps);
 }
 
 /* NAdam. Dozat, "Incorporating Nesterov momentum into Adam", ICLR 2016 workshop, section 3, algorithm 2, with the
  * momentum schedule mu_t = beta1 (1 - 0.96^(t momentum_decay) / 2). */
 typedef struct {
-    T sign, l2, decay, one_minus_beta1, beta2, one_minus_beta2, inv_sqrt_correction2, eps, from_grad, from_avg;
+    N(averages) averages;
+    T inv_sqrt_correction2, eps, from_grad, from_avg;
 } N(nadam_coef);
 
 static inline N(nadam_coef) N(nadam_prepare)(const nadam_hypers *h, nadam_kept *kept, int64_t t, int first)
 {
-    const int decoupled = h->decoupled_weight_decay != 0;
     const double mu = h->beta1 * (1 - 0.5 * pow(0.96, (double)t * h->momentum_decay));
     const double next_mu = h->beta1 * (1 - 0.5 * pow(0.96, (double)(t + 1) * h->momentum_decay));
     kept->mu_product = (first ? 1 : kept->mu_product) * mu;
     N(nadam_coef) c;
-    c.sign = h->maximize != 0 ? -1 : 1;
-    c.l2 = (T)(decoupled ? 0 : h->weight_decay);
-    c.decay = (T)(decoupled ? 1 - h->lr * h->weight_decay : 1);
-    c.one_minus_beta1 = (T)(1 - h->beta1);
-    c.beta2 = (T)h->beta2;
-    c.one_minus_beta2 = (T)(1 - h->beta2);
+    c.averages =
+        N(prepare_averages)(h->lr, h->beta1, h->beta2, h->weight_decay, h->decoupled_weight_decay != 0, h->maximize);
     c.inv_sqrt_correction2 = (T)(1 / sqrt(1 - pow(h->beta2, (double)t)));
     c.eps = (T)h->eps;
     c.from_grad = (T)(h->lr * (1 - mu) / (1 - kept->mu_product));
@@ -206,35 +224,27 @@ static inline N(nadam_coef) N(nadam_prepare)(const nadam_hypers *h, nadam_kept *
 
 static inline void N(nadam_point)(T *p, T grad, N(nadam_states) *s, const N(nadam_coef) *c)
 {
-    const T decayed = c->decay * *p;
-    const T g = c->sign * grad + c->l2 * decayed;
-    s->exp_avg += c->one_minus_beta1 * (g - s->exp_avg);
-    s->exp_avg_sq = c->beta2 * s->exp_avg_sq + c->one_minus_beta2 * g * g;
-    *p = decayed -
-         (c->from_grad * g + c->from_avg * s->exp_avg) / (SQRT(s->exp_avg_sq) * c->inv_sqrt_correction2 + c->eps);
+    const T g = N(move_averages)(p, grad, &s->exp_avg, &s->exp_avg_sq, &c->averages);
+    *p -= (c->from_grad * g + c->from_avg * s->exp_avg) / (SQRT(s->exp_avg_sq) * c->inv_sqrt_correction2 + c->eps);
 }
 
 /* RAdam. Liu, Jiang, He, Chen, Liu, Gao, Han, "On the variance of the adaptive learning rate and beyond", ICLR 2020,
  * algorithm 2: plain momentum until the variance of the adaptive rate is tractable (rho > 5), then rectified Adam. */
 typedef struct {
-    T sign, l2, decay, one_minus_beta1, beta2, one_minus_beta2, eps, plain, rectified;
+    N(averages) averages;
+    T eps, plain, rectified;
 } N(radam_coef);
 
 static inline N(radam_coef) N(radam_prepare)(const radam_hypers *h, radam_kept *kept, int64_t t, int first)
 {
     (void)kept, (void)first;
-    const int decoupled = h->decoupled_weight_decay != 0;
     const double beta2_t = pow(h->beta2, (double)t), correction2 = 1 - beta2_t;
     const double rho_inf = 2 / (1 - h->beta2) - 1, rho = rho_inf - 2 * (double)t * beta2_t / correction2;
     const double step_size = h->lr / (1 - pow(h->beta1, (double)t));
     const double rect = sqrt((rho - 4) * (rho - 2) * rho_inf / ((rho_inf - 4) * (rho_inf - 2) * rho));
     N(radam_coef) c;
-    c.sign = h->maximize != 0 ? -1 : 1;
-    c.l2 = (T)(decoupled ? 0 : h->weight_decay);
-    c.decay = (T)(decoupled ? 1 - h->lr * h->weight_decay : 1);
-    c.one_minus_beta1 = (T)(1 - h->beta1);
-    c.beta2 = (T)h->beta2;
-    c.one_minus_beta2 = (T)(1 - h->beta2);
+    c.averages =
+        N(prepare_averages)(h->lr, h->beta1, h->beta2, h->weight_decay, h->decoupled_weight_decay != 0, h->maximize);
     c.eps = (T)h->eps;
     c.plain = (T)(rho > 5 ? 0 : step_size);
     c.rectified = (T)(rho > 5 ? step_size * rect * sqrt(correction2) : 0);
@@ -243,12 +253,9 @@ static inline N(radam_coef) N(radam_prepare)(const radam_hypers *h, radam_kept *
 
 static inline void N(radam_point)(T *p, T grad, N(radam_states) *s, const N(radam_coef) *c)
 {
-    const T decayed = c->decay * *p;
-    const T g = c->sign * grad + c->l2 * decayed;
-    s->exp_avg += c->one_minus_beta1 * (g - s->exp_avg);
-    s->exp_avg_sq = c->beta2 * s->exp_avg_sq + c->one_minus_beta2 * g * g;
+    (void)N(move_averages)(p, grad, &s->exp_avg, &s->exp_avg_sq, &c->averages);
     const T denominator = c->rectified != 0 ? SQRT(s->exp_avg_sq) + c->eps : 1;
-    *p = decayed - s->exp_avg * (c->plain + c->rectified / denominator);
+    *p -= s->exp_avg * (c->plain + c->rectified / denominator);
 }
 
 /* Adamax. Kingma & Ba, ICLR 2015, algorithm 2; eps, as in torch, inside the infinity norm. */
@@ -733,17 +740,15 @@ static inline void N(lars_point)(T *p, T grad, N(lars_states) *s, const N(lars_c
 /* LAMB. You, Li, Reddi, Hseu, Kumar, Bhojanapalli, Song, Demmel, Keutzer, Hsieh, "Large batch optimization for deep
  * learning: training BERT in 76 minutes", ICLR 2020, algorithm 2, phi the identity. */
 typedef struct {
-    T sign, one_minus_beta1, beta2, one_minus_beta2, correction1, correction2, eps, eps_root, lr, weight_decay;
+    N(averages) averages; /* of the gradient without decay, which is part of the direction */
+    T correction1, correction2, eps, eps_root, lr, weight_decay;
 } N(lamb_coef);
 
 static inline N(lamb_coef) N(lamb_prepare)(const lamb_hypers *h, lamb_kept *kept, int64_t t, int first)
 {
     (void)kept, (void)first;
     N(lamb_coef) c;
-    c.sign = h->maximize != 0 ? -1 : 1;
-    c.one_minus_beta1 = (T)(1 - h->beta1);
-    c.beta2 = (T)h->beta2;
-    c.one_minus_beta2 = (T)(1 - h->beta2);
+    c.averages = N(prepare_averages)(h->lr, h->beta1, h->beta2, 0, 0, h->maximize);
     c.correction1 = (T)(1 / (1 - pow(h->beta1, (double)t)));
     c.correction2 = (T)(1 / (1 - pow(h->beta2, (double)t)));
     c.eps = (T)h->eps;
@@ -756,9 +761,7 @@ static inline N(lamb_coef) N(lamb_prepare)(const lamb_hypers *h, lamb_kept *kept
 /* the direction of the step; moves the averages on */
 static inline T N(lamb_direction)(T p, T grad, N(lamb_states) *s, const N(lamb_coef) *c)
 {
-    const T g = c->sign * grad;
-    s->exp_avg += c->one_minus_beta1 * (g - s->exp_avg);
-    s->exp_avg_sq = c->beta2 * s->exp_avg_sq + c->one_minus_beta2 * g * g;
+    (void)N(move_averages)(&p, grad, &s->exp_avg, &s->exp_avg_sq, &c->averages);
     const T root = SQRT(s->exp_avg_sq * c->correction2 + c->eps_root);
     return s->exp_avg * c->correction1 / (root + c->eps) + c->weight_decay * p;
 }

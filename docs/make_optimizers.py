@@ -36,7 +36,9 @@ def row(rule: str, cls: type) -> str:
     formula = [line.strip() for line in section(doc, "Notes").splitlines() if line.strip(" :")]
     paper = " ".join(section(doc, "References").split())
     twin = re.search(r"``((?:torch\.optim|optax)[\w.]*)``", doc)
-    states = ["4" + ("" if kept == "always" else f" ({kept})") for _, kept in states_of(rule)]
+    states = [
+        "4" + ("" if kept == "always" else f" ({kept})") for _, kept in _core.RULES[rule]["states"]
+    ]
     options = [f"`{name}={value}`" for name, value in optim.defaults(rule).items()]
     code = "<br>".join(f"`{line}`".replace("|", r"\|") for line in formula)
     cells = (
@@ -44,11 +46,6 @@ def row(rule: str, cls: type) -> str:
         f"`{twin[1]}`" if twin else "", paper.replace("|", r"\|"),
     )  # fmt: skip
     return f"| {' | '.join(cells)} |"
-
-
-def states_of(rule: str) -> tuple[tuple[str, str], ...]:
-    """Return the states of a rule's row: name, and what it is kept for."""
-    return _core.RULES[rule]["states"]
 
 
 def table() -> str:

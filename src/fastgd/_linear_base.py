@@ -1,6 +1,7 @@
 """What the linear models share: from their parameters to a run, from a run to their attributes."""
 
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar, Self
@@ -31,7 +32,7 @@ __all__ = ["LinearSGD", "Target"]
 Target = tuple[str, Array, Array | None]
 
 
-class LinearSGD(BaseEstimator):  # type: ignore[misc]
+class LinearSGD(BaseEstimator, ABC):  # type: ignore[misc]
     """What the classifier and the regressor share.
 
     Each of them adds what scikit-learn reads from the class itself, the signature of ``__init__``
@@ -75,15 +76,15 @@ class LinearSGD(BaseEstimator):  # type: ignore[misc]
             if name != "self":
                 setattr(self, name, value)
 
+    @abstractmethod
     def _targets(
         self, X: Array, y: Array, sample_weight: ArrayLike | None, classes: Array | None
     ) -> list[Target]:
         """Make the problems to train of y; its labels are out of `classes`, if those are known."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _seeds(self, n_problems: int) -> list[int]:
         """Seed of the shuffling of each problem, drawn as scikit-learn draws it."""
-        raise NotImplementedError
 
     # ---- training --------------------------------------------------------------------------------
 

@@ -4,7 +4,6 @@ The classes in ``optim`` add a rule each. One ``step`` is one call into C for th
 parameters; nothing here runs once per parameter and step.
 """
 
-import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from inspect import Parameter, Signature, cleandoc
@@ -14,7 +13,6 @@ import numpy as np
 
 from . import _core
 from ._hypers import (
-    MEANINGS,
     Array,
     all_states,
     copies_of,
@@ -23,59 +21,24 @@ from ._hypers import (
     hyper_values,
     kept_states,
     make_states,
-    number,
     tuple_name,
     zeros_like,
     zeros_where,
 )
 from ._saved import Saved, fill, read
+from ._step_options import (
+    OPTION_DEFAULTS,
+    OPTIONS,
+    StepOptions,
+    StepReport,
+    checked_decay,
+    checked_options,
+    hand_over,
+    hyper_entry,
+    option_entry,
+)
 
 Schedule = Callable[[int], Any]
-
-_OPTIONS = """\
-max_norm : float, default=None
-    Scale all gradients down so that their Euclidean norm together is at most this, as
-    ``torch.nn.utils.clip_grad_norm_``. Keyword-only, as the following.
-clip_value : float, default=None
-    Cut each element of the gradients (after `max_norm`) to ``[-clip_value, clip_value]``.
-nonfinite : {"raise", "skip", "apply"}, default="raise"
-    What to do about a gradient that is NaN or infinite: raise :class:`NonFiniteError`, leave
-    the step out (``last_step.skipped``), both with nothing changed; or take the step all the same
-    and save one pass over the gradients.
-ema_decay : float or callable, default=None
-    Keep an exponential moving average of each parameter in ``ema``:
-    ``ema = decay * ema + (1 - decay) * param`` after each step. A callable gets the number of the
-    step, from 1 on, and returns the decay.
-report_norms : bool, default=False
-    Work out both norms of ``last_step`` in every step, also where nothing else needs them."""
-
-_ERRORS = """\
-TypeError, ValueError
-    If a parameter cannot be updated in place, two overlap in memory, or a value is out of its
-    domain."""
-
-
-class StepReport(NamedTuple):
-    """What the last step was like.
-
-    Attributes
-    ----------
-    grad_norm : float
-        Euclidean norm of all gradients together, unscaled and before clipping; NaN if no option
-        needed it.
-    clip_factor : float
-        What `max_norm` multiplied them by; 1 if they were short enough.
-    update_norm : float
-        Norm of the change of all parameters together; NaN without ``report_norms=True``.
-    skipped : bool
-        Whether the step was left out because a gradient was not finite.
-    """
-
-    grad_norm: float
-    clip_factor: float
-    update_norm: float
-    skipped: bool
-
 
 # ---- groups --------------------------------------------------------------------------------------
 
@@ -176,16 +139,6 @@ def _hyper_property(name: str) -> property:
     )
 
 
-def _option_property(name: str, words: str) -> property:
-    def get(self: "Optimizer") -> Any:
-        return self._settings_of_step[name]
-
-    def set_(self: "Optimizer", value: Any) -> None:
-        self._configure({**self._settings_of_step, name: value})
-
-    return property(get, set_, doc=f"{words}; may be assigned between steps.")
-
-
 CLASSES: dict[str, type["Optimizer"]] = {}
 """The class of each rule."""
 
@@ -193,7 +146,7 @@ CLASSES: dict[str, type["Optimizer"]] = {}
 # ---- the base ------------------------------------------------------------------------------------
 
 
-class Optimizer(_core.Stepper):
+class Optimizer(StepOptions, _core.Stepper):
     """Base of the optimizers: everything but the rule.
 
     Subclasses name their rule, ``class SGD(Optimizer, rule="sgd")``, and get its signature and
@@ -206,12 +159,7 @@ class Optimizer(_core.Stepper):
     _sums: list[Array] | None  # of the gradients accumulated,
     _touched: list[bool]  # which parameters got some,
     _count: int  # and how often
-
-    max_norm = _option_property("max_norm", "Largest norm of all gradients together, or None")
-    clip_value = _option_property("clip_value", "Largest element of a gradient, or None")
-    nonfinite = _option_property("nonfinite", 'What to do about non-finite gradients, e.g. "skip"')
-    ema_decay = _option_property("ema_decay", "Decay of the moving averages, or None")
-    report_norms = _option_property("report_norms", "Whether `last_step` has both norms")
+    _options: dict[str, Any]  # of a step
 
     def __init_subclass__(cls, rule: str | None = None, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -220,10 +168,7 @@ class Optimizer(_core.Stepper):
         cls.rule_name = rule
         CLASSES.setdefault(rule, cls)
         cls.__signature__ = _signature(rule)
-        if cls.__doc__:
-            cls.__doc__ = cleandoc(cls.__doc__).format(
-                parameters=_parameters_text(rule), raises=_ERRORS
-            )
+        cls.__doc__ = _document(cls)
         for name in defaults(rule):
             setattr(cls, name, _hyper_property(name))
 
@@ -232,9 +177,9 @@ class Optimizer(_core.Stepper):
             raise TypeError(f"{type(self).__name__} must be subclassed with a rule, as SGD is")
         settings = self.__signature__.bind(*args, **kwargs).arguments
         params = settings.pop("params")
-        options = {name: settings.pop(name, default) for name, default in _OPTION_DEFAULTS.items()}
+        options = {name: settings.pop(name, default) for name, default in OPTION_DEFAULTS.items()}
         plan = self._plan(_groups_of(params), settings, 0)
-        checked = _checked_options(options)
+        checked = checked_options(options)
         averages = None if checked["ema_decay"] is None else copies_of(plan.params)
         self._adopt(plan, self._states_for(plan.groups, plan.params), averages, checked)
 
@@ -321,7 +266,7 @@ class Optimizer(_core.Stepper):
         new = plan.params[len(self.params) :]
         states = self.states + self._states_for(plan.groups[-1:], new)
         averages = None if self.averages is None else self.averages + copies_of(new)
-        options, groups = self._settings_of_step, self.param_groups
+        options, groups = self._options, self.param_groups
         grown = type(self).__new__(type(self))
         Optimizer._adopt(grown, plan, states, averages, options)  # raises if the arrays do not fit
         progress = [self.progress(i) for i in range(len(self.params))]
@@ -401,32 +346,23 @@ class Optimizer(_core.Stepper):
 
     def _configure(self, options: Mapping[str, Any]) -> None:
         """Check the options of a step, then set them."""
-        checked = _checked_options(options)
+        checked = checked_options(options)
         if (checked["ema_decay"] is None) != (self.averages is None):
             averages = None if checked["ema_decay"] is None else copies_of(self.params)
             self.set_buffers(self.states, averages)
-        self._settings_of_step = checked
-        self.skips = checked["nonfinite"] == "skip"
-        self.configure(
-            max_norm=math.inf if checked["max_norm"] is None else checked["max_norm"],
-            clip_value=math.inf if checked["clip_value"] is None else checked["clip_value"],
-            guard=checked["nonfinite"] != "apply",
-            norms=checked["report_norms"],
-        )
-        decay = checked["ema_decay"]
-        if decay is not None and not callable(decay):
-            self.set_average_weight(1.0 - decay)
+        self._options = checked
+        hand_over(self, checked)
         self._note_what_is_dynamic()
 
     def _note_what_is_dynamic(self) -> None:
-        self.dynamic = callable(self._settings_of_step["ema_decay"]) or any(
+        self.dynamic = callable(self._options["ema_decay"]) or any(
             group.schedules for group in self.param_groups
         )
 
     def before_step(self) -> None:
         """Set what depends on the number of the step; all is checked before anything is set."""
-        decay = self._settings_of_step["ema_decay"]
-        weight = 1.0 - _decay(decay(self.t + 1)) if callable(decay) else None
+        decay = self._options["ema_decay"]
+        weight = 1.0 - checked_decay(decay(self.t + 1)) if callable(decay) else None
         values = {
             g: hyper_values(self.rule_name, self._public(group._values()))
             for g, group in enumerate(self.param_groups)
@@ -701,14 +637,6 @@ class Optimizer(_core.Stepper):
 
 # ---- parts ---------------------------------------------------------------------------------------
 
-_OPTION_DEFAULTS: dict[str, Any] = {
-    "max_norm": None,
-    "clip_value": None,
-    "nonfinite": "raise",
-    "ema_decay": None,
-    "report_norms": False,
-}
-
 
 def _signature(rule: str) -> Signature:
     """Signature of a rule's class: `params`, torch's arguments in torch's order, our options."""
@@ -720,9 +648,40 @@ def _signature(rule: str) -> Signature:
         parameters.append(Parameter(name, kind, default=default))
     parameters += [
         Parameter(name, Parameter.KEYWORD_ONLY, default=default)
-        for name, default in _OPTION_DEFAULTS.items()
+        for name, default in OPTION_DEFAULTS.items()
     ]
     return Signature(parameters)
+
+
+_ERRORS = """\
+Raises
+------
+TypeError, ValueError
+    If a parameter cannot be updated in place, two overlap in memory, or a value is out of its
+    domain.
+"""
+_EXAMPLE = """\
+Examples
+--------
+>>> import numpy as np
+>>> from {module} import {name}
+>>> w = np.array([1.0, -2.0])
+>>> opt = {name}(w, lr=0.1)
+>>> for _ in range(3):
+...     opt.step(w.copy())
+>>> bool(abs(w[1]) < 2)
+True
+"""
+
+
+def _document(cls: type[Optimizer]) -> str:
+    """Put what the rule's row knows, and an example if there is none, into a class's docstring."""
+    summary, notes, rest = cleandoc(cls.__doc__ or cls.__name__).partition("\nNotes\n-----\n")
+    parameters = f"Parameters\n----------\n{_parameters_text(cls.rule_name)}\n"
+    text = f"{summary.rstrip()}\n\n{parameters}\n{_ERRORS}{notes}{rest.rstrip()}\n"
+    if "\nExamples\n--------\n" not in text:
+        text += "\n" + _EXAMPLE.format(module=cls.__module__, name=cls.__name__)
+    return text
 
 
 def _parameters_text(rule: str) -> str:
@@ -732,36 +691,9 @@ def _parameters_text(rule: str) -> str:
         "    C-contiguous, writeable, float32 or float64, of any shape; updated in place. Dicts",
         '    are groups: ``"params"``, and the hyper-parameters that differ from the arguments.',
     ]
-    for name, default in defaults(rule).items():
-        kind = {bool: "bool", tuple: f"tuple of {len(default)} float" if isinstance(default, tuple)
-                else ""}.get(type(default), "float")  # fmt: skip
-        shown = repr(default).replace("-0", "-") if isinstance(default, float) else default
-        lines += [f"{name} : {kind}, default={shown}", f"    {MEANINGS[name]}"]
-    return "\n".join(lines) + "\n" + _OPTIONS
-
-
-def _checked_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options of a step, checked."""
-    checked = dict(options)
-    for name in ("max_norm", "clip_value"):
-        if checked[name] is not None:
-            checked[name] = number(name, checked[name], "nonnegative")
-    if checked["nonfinite"] not in ("raise", "skip", "apply"):
-        raise ValueError(
-            f'nonfinite must be "raise", "skip" or "apply"; got {checked["nonfinite"]!r}'
-        )
-    decay = checked["ema_decay"]
-    if decay is not None and not callable(decay):
-        checked["ema_decay"] = _decay(decay)
-    checked["report_norms"] = bool(number("report_norms", checked["report_norms"], "flag"))
-    return checked
-
-
-def _decay(value: Any) -> float:
-    decay = number("ema_decay", value, "nonnegative")
-    if decay > 1:
-        raise ValueError(f"ema_decay must be a number from 0 to 1; got {value!r}")
-    return decay
+    lines += [hyper_entry(name, default) for name, default in defaults(rule).items()]
+    lines += [option_entry(name) for name in OPTIONS]
+    return "\n".join(lines)
 
 
 def _at(rule: str, given: Mapping[str, Any], t: int) -> dict[str, Any]:

@@ -10,7 +10,8 @@ two passes over memory.
 
 from ._core import NonFiniteError
 from ._hypers import Array, defaults, hyper_values, make_states
-from ._optimizer import CLASSES, Optimizer, ParamGroup, StepReport
+from ._optimizer import CLASSES, Optimizer, ParamGroup
+from ._step_options import StepReport
 
 __all__ = [
     "ASGD",
@@ -48,14 +49,6 @@ __all__ = [
 class SGD(Optimizer, rule="sgd"):
     """Stochastic gradient descent, with momentum if asked; ``torch.optim.SGD``.
 
-    Parameters
-    ----------
-    {parameters}
-
-    Raises
-    ------
-    {raises}
-
     Notes
     -----
     ::
@@ -83,14 +76,6 @@ class SGD(Optimizer, rule="sgd"):
 
 class Adam(Optimizer, rule="adam"):
     """Adam, AMSGrad and, with `decoupled_weight_decay`, AdamW; ``torch.optim.Adam``.
-
-    Parameters
-    ----------
-    {parameters}
-
-    Raises
-    ------
-    {raises}
 
     Notes
     -----
@@ -120,14 +105,6 @@ class Adam(Optimizer, rule="adam"):
 class AdamW(Optimizer, rule="adamw"):
     """Adam with decoupled weight decay; ``torch.optim.AdamW``.
 
-    Parameters
-    ----------
-    {parameters}
-
-    Raises
-    ------
-    {raises}
-
     Notes
     -----
     ::
@@ -154,14 +131,6 @@ class AdamW(Optimizer, rule="adamw"):
 class NAdam(Optimizer, rule="nadam"):
     """Adam with Nesterov momentum; ``torch.optim.NAdam``.
 
-    Parameters
-    ----------
-    {parameters}
-
-    Raises
-    ------
-    {raises}
-
     Notes
     -----
     ::
@@ -173,29 +142,11 @@ class NAdam(Optimizer, rule="nadam"):
     References
     ----------
     Dozat, "Incorporating Nesterov momentum into Adam", ICLR 2016 workshop.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from fastgd.optim import NAdam
-    >>> w = np.array([1.0, -2.0])
-    >>> opt = NAdam(w)
-    >>> opt.step(w.copy())
-    >>> bool(abs(w[1]) < 2)
-    True
     """
 
 
 class RAdam(Optimizer, rule="radam"):
     """Rectified Adam: momentum until the variance is known; ``torch.optim.RAdam``.
-
-    Parameters
-    ----------
-    {parameters}
-
-    Raises
-    ------
-    {raises}
 
     Notes
     -----
@@ -210,29 +161,11 @@ class RAdam(Optimizer, rule="radam"):
     ----------
     Liu, Jiang, He, Chen, Liu, Gao, Han, "On the variance of the adaptive learning rate and beyond",
     ICLR 2020.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from fastgd.optim import RAdam
-    >>> w = np.array([1.0, -2.0])
-    >>> opt = RAdam(w)
-    >>> opt.step(w.copy())
-    >>> bool(abs(w[1]) < 2)
-    True
     """
 
 
 class Adamax(Optimizer, rule="adamax"):
     """Adam with the infinity norm; ``torch.optim.Adamax``.
-
-    Parameters
-    ----------
-    {parameters}
-
-    Raises
-    ------
-    {raises}
 
     Notes
     -----
@@ -244,29 +177,11 @@ class Adamax(Optimizer, rule="adamax"):
     References
     ----------
     Kingma & Ba, "Adam: a method for stochastic optimization", ICLR 2015, algorithm 2.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from fastgd.optim import Adamax
-    >>> w = np.array([1.0, -2.0])
-    >>> opt = Adamax(w)
-    >>> opt.step(w.copy())
-    >>> bool(abs(w[1]) < 2)
-    True
     """
 
 
 class Adagrad(Optimizer, rule="adagrad"):
     """Learning rates that fall with the squares met; ``torch.optim.Adagrad``.
-
-    Parameters
-    ----------
-    {parameters}
-
-    Raises
-    ------
-    {raises}
 
     Notes
     -----
@@ -279,29 +194,11 @@ class Adagrad(Optimizer, rule="adagrad"):
     ----------
     Duchi, Hazan, Singer, "Adaptive subgradient methods for online learning and stochastic
     optimization", JMLR 12, 2011.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from fastgd.optim import Adagrad
-    >>> w = np.array([1.0, -2.0])
-    >>> opt = Adagrad(w)
-    >>> opt.step(w.copy())
-    >>> bool(abs(w[1]) < 2)
-    True
     """
 
 
 class Adadelta(Optimizer, rule="adadelta"):
     """Steps in the unit of the parameters; ``torch.optim.Adadelta``.
-
-    Parameters
-    ----------
-    {parameters}
-
-    Raises
-    ------
-    {raises}
 
     Notes
     -----
@@ -313,29 +210,11 @@ class Adadelta(Optimizer, rule="adadelta"):
     References
     ----------
     Zeiler, "ADADELTA: an adaptive learning rate method", arXiv:1212.5701, 2012.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from fastgd.optim import Adadelta
-    >>> w = np.array([1.0, -2.0])
-    >>> opt = Adadelta(w)
-    >>> opt.step(w.copy())
-    >>> bool(abs(w[1]) < 2)
-    True
     """
 
 
 class RMSprop(Optimizer, rule="rmsprop"):
     """Gradient over its root mean square; ``torch.optim.RMSprop``.
-
-    Parameters
-    ----------
-    {parameters}
-
-    Raises
-    ------
-    {raises}
 
     Notes
     -----
@@ -349,29 +228,11 @@ class RMSprop(Optimizer, rule="rmsprop"):
     Tieleman & Hinton, "Neural networks for machine learning", lecture 6.5, Coursera 2012.
     Graves, "Generating sequences with recurrent neural networks", arXiv:1308.0850, 2013
     (`centered`).
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from fastgd.optim import RMSprop
-    >>> w = np.array([1.0, -2.0])
-    >>> opt = RMSprop(w)
-    >>> opt.step(w.copy())
-    >>> bool(abs(w[1]) < 2)
-    True
     """
 
 
 class Rprop(Optimizer, rule="rprop"):
     """Signs of the gradient only, for full batches; ``torch.optim.Rprop``.
-
-    Parameters
-    ----------
-    {parameters}
-
-    Raises
-    ------
-    {raises}
 
     Notes
     -----
@@ -384,16 +245,6 @@ class Rprop(Optimizer, rule="rprop"):
     ----------
     Riedmiller & Braun, "A direct adaptive method for faster backpropagation learning: the RPROP
     algorithm", IEEE ICNN 1993.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from fastgd.optim import Rprop
-    >>> w = np.array([1.0, -2.0])
-    >>> opt = Rprop(w)
-    >>> opt.step(w.copy())
-    >>> bool(abs(w[1]) < 2)
-    True
     """
 
 
@@ -401,14 +252,6 @@ class ASGD(Optimizer, rule="asgd"):
     """Averaged stochastic gradient descent; ``torch.optim.ASGD``.
 
     The average is the state ``"ax"``.
-
-    Parameters
-    ----------
-    {parameters}
-
-    Raises
-    ------
-    {raises}
 
     Notes
     -----
@@ -421,31 +264,13 @@ class ASGD(Optimizer, rule="asgd"):
     ----------
     Polyak & Juditsky, "Acceleration of stochastic approximation by averaging", SIAM J. Control
     Optim. 30(4), 1992.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from fastgd.optim import ASGD
-    >>> w = np.array([1.0, -2.0])
-    >>> opt = ASGD(w)
-    >>> opt.step(w.copy())
-    >>> bool(abs(w[1]) < 2)
-    True
     """
 
 
 class Lion(Optimizer, rule="lion"):
     """Sign of an interpolated momentum: one state, steps of one size.
 
-    The update is ``sign(beta1 * exp_avg + (1 - beta1) * grad)``, with decoupled weight decay.
-
-    Parameters
-    ----------
-    {parameters}
-
-    Raises
-    ------
-    {raises}
+    Weight decay is decoupled; ``optax.lion`` is the same.
 
     Notes
     -----
@@ -458,31 +283,13 @@ class Lion(Optimizer, rule="lion"):
     ----------
     Chen, Liang, Huang, Real, Wang, Liu, Pham, Dong, Luong, Hsieh, Lu, Le, "Symbolic discovery of
     optimization algorithms", NeurIPS 2023, algorithm 2.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from fastgd.optim import Lion
-    >>> w = np.array([1.0, -2.0])
-    >>> opt = Lion(w)
-    >>> opt.step(w.copy())
-    >>> bool(abs(w[1]) < 2)
-    True
     """
 
 
 class Signum(Optimizer, rule="signum"):
     """Sign of the momentum; signSGD with ``momentum=0``.
 
-    The update is ``sign(exp_avg)``, with decoupled weight decay.
-
-    Parameters
-    ----------
-    {parameters}
-
-    Raises
-    ------
-    {raises}
+    Weight decay is decoupled.
 
     Notes
     -----
@@ -495,16 +302,6 @@ class Signum(Optimizer, rule="signum"):
     ----------
     Bernstein, Wang, Azizzadenesheli, Anandkumar, "signSGD: compressed optimisation for non-convex
     problems", ICML 2018.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from fastgd.optim import Signum
-    >>> w = np.array([1.0, -2.0])
-    >>> opt = Signum(w)
-    >>> opt.step(w.copy())
-    >>> bool(abs(w[1]) < 2)
-    True
     """
 
 
@@ -512,14 +309,6 @@ class AdaBelief(Optimizer, rule="adabelief"):
     """Adam, divided by how far gradients are from their average.
 
     Numerics and epsilons are those of ``optax.adabelief``, weight decay is decoupled.
-
-    Parameters
-    ----------
-    {parameters}
-
-    Raises
-    ------
-    {raises}
 
     Notes
     -----
@@ -532,17 +321,6 @@ class AdaBelief(Optimizer, rule="adabelief"):
     ----------
     Zhuang, Tang, Ding, Tatikonda, Dvornek, Papademetris, Duncan, "AdaBelief optimizer: adapting
     stepsizes by the belief in observed gradients", NeurIPS 2020.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from fastgd.optim import AdaBelief
-    >>> w = np.array([1.0, -2.0])
-    >>> opt = AdaBelief(w, lr=0.1)
-    >>> for _ in range(3):
-    ...     opt.step(w.copy())
-    >>> bool(abs(w[1]) < 2)
-    True
     """
 
 
@@ -550,14 +328,6 @@ class Yogi(Optimizer, rule="yogi"):
     """Adam, whose second average moves by no more than the new square.
 
     Numerics are those of ``optax.yogi``, weight decay is decoupled.
-
-    Parameters
-    ----------
-    {parameters}
-
-    Raises
-    ------
-    {raises}
 
     Notes
     -----
@@ -569,17 +339,6 @@ class Yogi(Optimizer, rule="yogi"):
     References
     ----------
     Zaheer, Reddi, Sachan, Kale, Kumar, "Adaptive methods for nonconvex optimization", NeurIPS 2018.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from fastgd.optim import Yogi
-    >>> w = np.array([1.0, -2.0])
-    >>> opt = Yogi(w, lr=0.1)
-    >>> for _ in range(3):
-    ...     opt.step(w.copy())
-    >>> bool(abs(w[1]) < 2)
-    True
     """
 
 
@@ -587,14 +346,6 @@ class Adan(Optimizer, rule="adan"):
     """Adam with Nesterov momentum from the change of the gradient.
 
     Numerics are those of ``optax.adan``, whose betas are one minus the paper's.
-
-    Parameters
-    ----------
-    {parameters}
-
-    Raises
-    ------
-    {raises}
 
     Notes
     -----
@@ -608,17 +359,6 @@ class Adan(Optimizer, rule="adan"):
     ----------
     Xie, Zhou, Li, Lin, Yan, "Adan: adaptive Nesterov momentum algorithm for faster optimizing deep
     models", arXiv:2208.06677, 2022.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from fastgd.optim import Adan
-    >>> w = np.array([1.0, -2.0])
-    >>> opt = Adan(w, lr=0.1)
-    >>> for _ in range(3):
-    ...     opt.step(w.copy())
-    >>> bool(abs(w[1]) < 2)
-    True
     """
 
 
@@ -626,14 +366,6 @@ class FTRL(Optimizer, rule="ftrl"):
     """FTRL-Proximal: follow the regularised leader, for sparse weights.
 
     Parameters whose gradients were all zero stay as they were, as long as `lr` does.
-
-    Parameters
-    ----------
-    {parameters}
-
-    Raises
-    ------
-    {raises}
 
     Notes
     -----
@@ -645,17 +377,6 @@ class FTRL(Optimizer, rule="ftrl"):
     References
     ----------
     McMahan et al., "Ad click prediction: a view from the trenches", KDD 2013, algorithm 1.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from fastgd.optim import FTRL
-    >>> w = np.array([1.0, -2.0])
-    >>> opt = FTRL(w, lr=0.1)
-    >>> for _ in range(3):
-    ...     opt.step(w.copy())
-    >>> bool(abs(w[1]) < 2)
-    True
     """
 
 
@@ -689,14 +410,6 @@ class ScheduleFreeSGD(_ScheduleFree, rule="schedule_free_sgd"):
     ``opt.eval_params()``.
     Numerics are those of ``optax.contrib.schedule_free_sgd``.
 
-    Parameters
-    ----------
-    {parameters}
-
-    Raises
-    ------
-    {raises}
-
     Notes
     -----
     ::
@@ -707,17 +420,6 @@ class ScheduleFreeSGD(_ScheduleFree, rule="schedule_free_sgd"):
     References
     ----------
     Defazio, Yang, Mehta, Mishchenko, Khaled, Cutkosky, "The road less scheduled", NeurIPS 2024.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from fastgd.optim import ScheduleFreeSGD
-    >>> w = np.array([1.0, -2.0])
-    >>> opt = ScheduleFreeSGD(w, lr=0.1)
-    >>> for _ in range(3):
-    ...     opt.step(w.copy())
-    >>> bool(abs(w[1]) < 2)
-    True
     """
 
 
@@ -727,14 +429,6 @@ class ScheduleFreeAdamW(_ScheduleFree, rule="schedule_free_adamw"):
     The parameters hold the point where gradients are to be taken; the result is
     ``opt.eval_params()``.
     Numerics are those of ``optax.contrib.schedule_free_adamw``.
-
-    Parameters
-    ----------
-    {parameters}
-
-    Raises
-    ------
-    {raises}
 
     Notes
     -----
@@ -746,17 +440,6 @@ class ScheduleFreeAdamW(_ScheduleFree, rule="schedule_free_adamw"):
     References
     ----------
     Defazio, Yang, Mehta, Mishchenko, Khaled, Cutkosky, "The road less scheduled", NeurIPS 2024.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from fastgd.optim import ScheduleFreeAdamW
-    >>> w = np.array([1.0, -2.0])
-    >>> opt = ScheduleFreeAdamW(w, lr=0.1)
-    >>> for _ in range(3):
-    ...     opt.step(w.copy())
-    >>> bool(abs(w[1]) < 2)
-    True
     """
 
 
@@ -764,14 +447,6 @@ class LARS(Optimizer, rule="lars"):
     """Momentum with steps in proportion to each parameter array's length.
 
     Numerics are those of ``optax.lars``. A parameter array counts as a layer.
-
-    Parameters
-    ----------
-    {parameters}
-
-    Raises
-    ------
-    {raises}
 
     Notes
     -----
@@ -783,17 +458,6 @@ class LARS(Optimizer, rule="lars"):
     References
     ----------
     You, Gitman, Ginsburg, "Large batch training of convolutional networks", arXiv:1708.03888, 2017.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from fastgd.optim import LARS
-    >>> w = np.array([1.0, -2.0])
-    >>> opt = LARS(w, lr=0.1)
-    >>> for _ in range(3):
-    ...     opt.step(w.copy())
-    >>> bool(abs(w[1]) < 2)
-    True
     """
 
 
@@ -801,14 +465,6 @@ class LAMB(Optimizer, rule="lamb"):
     """Adam with steps in proportion to each parameter array's length.
 
     Numerics are those of ``optax.lamb``. A parameter array counts as a layer.
-
-    Parameters
-    ----------
-    {parameters}
-
-    Raises
-    ------
-    {raises}
 
     Notes
     -----
@@ -821,15 +477,4 @@ class LAMB(Optimizer, rule="lamb"):
     ----------
     You, Li, Reddi, Hseu, Kumar, Bhojanapalli, Song, Demmel, Keutzer, Hsieh, "Large batch
     optimization for deep learning: training BERT in 76 minutes", ICLR 2020.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from fastgd.optim import LAMB
-    >>> w = np.array([1.0, -2.0])
-    >>> opt = LAMB(w, lr=0.1)
-    >>> for _ in range(3):
-    ...     opt.step(w.copy())
-    >>> bool(abs(w[1]) < 2)
-    True
     """

@@ -29,8 +29,20 @@ if not hasattr(Tensor, "__dlpack_c_exchange_api__"):
 
 from . import _core, config, optim
 from ._core import NonFiniteError
-from ._hypers import MEANINGS, defaults, hyper_values, kept_states
-from ._optimizer import _OPTION_DEFAULTS, StepReport, _checked_options, _decay
+from ._hypers import defaults, hyper_values, kept_states
+from ._step_options import (
+    OPTION_DEFAULTS,
+    OPTIONS,
+    StepOptions,
+    StepReport,
+    checked_decay,
+    checked_options,
+    entry,
+    hand_over,
+    hyper_entry,
+    option_entry,
+    option_property,
+)
 
 _RULES = {made.__name__: made for made in optim.CLASSES.values()}
 
@@ -38,7 +50,7 @@ __all__ = ["NonFiniteError", "Optimizer", "StepReport", *_RULES]
 
 _ONE_WAY = ("foreach", "fused")  # torch's choices between implementations; there is one here
 _REFUSED = ("capturable", "differentiable")
-_OURS: dict[str, Any] = {**_OPTION_DEFAULTS, "ema": None, "ema_source": None, "fallback": False}
+_OURS: dict[str, Any] = {**OPTION_DEFAULTS, "ema": None, "ema_source": None, "fallback": False}
 
 
 def _plain(value: Any) -> Any:
@@ -173,17 +185,7 @@ def _scalar_dtype() -> torch.dtype:
     return torch.float64 if torch.get_default_dtype() == torch.float64 else torch.float32
 
 
-def _option_property(name: str, words: str) -> property:
-    def get(self: "Optimizer") -> Any:
-        return self._options[name]
-
-    def set_(self: "Optimizer", value: Any) -> None:
-        self._configure({**self._options, name: value})
-
-    return property(get, set_, doc=f"{words}; may be assigned between steps.")
-
-
-class Optimizer(torch.optim.Optimizer):
+class Optimizer(StepOptions, torch.optim.Optimizer):
     """Base of the optimizers: a ``torch.optim.Optimizer`` whose step is one call into C.
 
     Its subclasses are made from the rows of the rules; see :class:`fastgd.torch.SGD`.
@@ -195,12 +197,7 @@ class Optimizer(torch.optim.Optimizer):
     _counter: ClassVar[str | None]  # of the steps, in a parameter's states
     _names: ClassVar[tuple[str, ...]]  # of the hyper-parameters
 
-    max_norm = _option_property("max_norm", "Largest norm of all gradients together, or None")
-    clip_value = _option_property("clip_value", "Largest element of a gradient, or None")
-    nonfinite = _option_property("nonfinite", 'What to do about non-finite gradients, e.g. "skip"')
-    ema_decay = _option_property("ema_decay", "Decay of the moving averages, or None")
-    report_norms = _option_property("report_norms", "Whether `last_step` has both norms")
-    ema = _option_property("ema", "Moving averages of the parameters: a module or a list")
+    ema = option_property("ema", "Moving averages of the parameters: a module or a list.")
 
     def __init_subclass__(cls, rule: str | None = None, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -289,7 +286,7 @@ class Optimizer(torch.optim.Optimizer):
         """Check the options of a step, then set them."""
         checked = {
             **options,
-            **_checked_options({name: options[name] for name in _OPTION_DEFAULTS}),
+            **checked_options({name: options[name] for name in OPTION_DEFAULTS}),
         }
         averaged = checked["ema_decay"] is not None
         if checked["ema"] is not None and not averaged:
@@ -317,7 +314,7 @@ class Optimizer(torch.optim.Optimizer):
         if any(checked[name] is not before[name] for name in ("ema", "ema_source")):
             self._table = None
         if self._table is not None:
-            self._tell(self._table)
+            hand_over(self._table, checked)
 
     def _pairs(self) -> tuple[list[Tensor | None], list[Any], list[Any]]:
         """Average of each parameter; (source, average) of what else is averaged, and copied."""
@@ -349,22 +346,8 @@ class Optimizer(torch.optim.Optimizer):
     def _make_table(self) -> _Table:
         averages, more, self._copied = self._pairs()
         table = self._table = _Table(self, averages, more)
-        self._tell(table)
+        hand_over(table, self._options)
         return table
-
-    def _tell(self, table: _Table) -> None:
-        """Hand the options to C."""
-        options = self._options
-        table.skips = options["nonfinite"] == "skip"
-        table.configure(
-            max_norm=math.inf if options["max_norm"] is None else options["max_norm"],
-            clip_value=math.inf if options["clip_value"] is None else options["clip_value"],
-            guard=options["nonfinite"] != "apply",
-            norms=options["report_norms"],
-        )
-        decay = options["ema_decay"]
-        if decay is not None and not callable(decay):
-            table.set_average_weight(1.0 - decay)
 
     # ---- a step ----------------------------------------------------------------------------------
 
@@ -414,7 +397,7 @@ class Optimizer(torch.optim.Optimizer):
             if values != seen[g]:
                 table.set_group(g, values)
         if callable(decay := self._options["ema_decay"]):
-            table.set_average_weight(1.0 - _decay(decay(self.t + 1)))
+            table.set_average_weight(1.0 - checked_decay(decay(self.t + 1)))
         table.t = self.t
         table.odd.clear()
         touched = table.step_tensors(self.state, _team(), scale)
@@ -535,7 +518,7 @@ def _signature(torch_class: type | None, rule: str) -> Signature:
         ]
     else:
         parameters = list(optim.__dict__[_name_of(rule)].__signature__.parameters.values())
-        parameters = [p for p in parameters if p.name not in _OPTION_DEFAULTS]
+        parameters = [p for p in parameters if p.name not in OPTION_DEFAULTS]
         for name in (*_ONE_WAY, *_REFUSED):
             parameters.append(Parameter(name, Parameter.KEYWORD_ONLY, default=None))
     known = {p.name for p in parameters}
@@ -555,61 +538,37 @@ _ENTRIES = {
     "fused": ("bool", "Of no effect, as `foreach`."),
     "capturable": ("bool", "Must be False."),
     "differentiable": ("bool", "Must be False."),
-    "max_norm": (
-        "float",
-        "Scale all gradients down so that their Euclidean norm together is at most this, as\n"
-        "    ``torch.nn.utils.clip_grad_norm_``; the gradients themselves stay as they are.",
-    ),
-    "clip_value": (
-        "float",
-        "Cut each element of the gradients (after `max_norm`) to ``[-clip_value, clip_value]``.",
-    ),
-    "nonfinite": (
-        '{"raise", "skip", "apply"}',
-        "What to do about a gradient that is NaN or infinite: raise :class:`NonFiniteError`,\n"
-        "    leave the step out, both with nothing changed; or take the step all the same.",
-    ),
-    "ema_decay": (
-        "float or callable",
-        "Keep moving averages, ``ema = decay * ema + (1 - decay) * param`` after each step. A\n"
-        "    callable gets the number of the step, from 1 on, and returns the decay.",
-    ),
     "ema": (
         "Module or list of Tensor",
         "Where the averages are: a copy of the module `ema_source`, or a tensor for each\n"
-        "    parameter; by default copies of the parameters.",
+        "parameter; by default copies of the parameters.",
     ),
     "ema_source": (
         "Module",
         "The module that is trained, if `ema` is one: its other parameters and its buffers are\n"
-        "    averaged, too, and copied where they are no floating-point numbers.",
+        "averaged, too, and copied where they are no floating-point numbers.",
     ),
-    "report_norms": ("bool", "Work out both norms of `last_step` in every step."),
     "fallback": (
         "bool",
         "Leave parameters that cannot be updated here (other dtypes, devices and layouts, sparse\n"
-        "    gradients) to torch's own class; by default they are refused. `nonfinite` does not\n"
-        "    watch them.",
+        "gradients) to torch's own class; by default they are refused. `nonfinite` does not\n"
+        "watch them.",
     ),
 }
 
 
 def _doc(name: str, cls: type[Optimizer]) -> str:
     """Docstring of a class: its summary, its parameters, an example."""
-    summary = (_RULES[name].__doc__ or "").partition("\n\n    Parameters")[0]
-    summary = summary.partition("\n\nParameters\n")[0]
+    summary = (_RULES[name].__doc__ or "").partition("\n\nParameters\n")[0]
     lines = [summary, "", "For torch's CPU tensors, which are updated in place.", "", "Parameters"]
     lines.append("-" * len(lines[-1]))
-    for parameter in cls.__signature__.parameters.values():
-        default = parameter.default
-        given = "" if default is Parameter.empty else f", default={default!r}"
-        if parameter.name in _ENTRIES:
-            kind, words = _ENTRIES[parameter.name]
+    for key, parameter in cls.__signature__.parameters.items():
+        if key in OPTIONS:
+            lines.append(option_entry(key))
+        elif key in _ENTRIES:
+            lines.append(entry(key, _ENTRIES[key][0], parameter.default, _ENTRIES[key][1]))
         else:
-            kind = "tuple of float" if isinstance(default, tuple) else type(default).__name__
-            kind = "bool" if kind == "bool" else "tuple of float" if "tuple" in kind else "float"
-            words = MEANINGS[parameter.name]
-        lines += [f"{parameter.name} : {kind}{given}", f"    {words}"]
+            lines.append(hyper_entry(key, parameter.default))
     return (
         "\n".join(lines)
         + f"""

@@ -1,0 +1,161 @@
+"""What a step does beside its rule: the options that `optim` and `torch` share, and its report."""
+
+import math
+from collections.abc import Mapping
+from inspect import Parameter
+from typing import Any, NamedTuple
+
+from . import _core
+from ._hypers import MEANINGS, number
+
+
+class Option(NamedTuple):
+    """An option's default, what it may be, and what it means."""
+
+    default: Any
+    kind: str
+    meaning: str
+
+
+OPTIONS: dict[str, Option] = {
+    "max_norm": Option(
+        None,
+        "float",
+        "Scale all gradients down so that their Euclidean norm together is at most this, as\n"
+        "``torch.nn.utils.clip_grad_norm_``; the gradients themselves stay as they are.\n"
+        "Keyword-only, as the following.",
+    ),
+    "clip_value": Option(
+        None,
+        "float",
+        "Cut each element of the gradients (after `max_norm`) to ``[-clip_value, clip_value]``.",
+    ),
+    "nonfinite": Option(
+        "raise",
+        '{"raise", "skip", "apply"}',
+        "What to do about a gradient that is NaN or infinite: raise :class:`NonFiniteError`,\n"
+        "leave the step out (``last_step.skipped``), both with nothing changed; or take the step\n"
+        "all the same and save one pass over the gradients.",
+    ),
+    "ema_decay": Option(
+        None,
+        "float or callable",
+        "Keep an exponential moving average of each parameter in ``ema``:\n"
+        "``ema = decay * ema + (1 - decay) * param`` after each step. A callable gets the number\n"
+        "of the step, from 1 on, and returns the decay.",
+    ),
+    "report_norms": Option(
+        False,
+        "bool",
+        "Work out both norms of ``last_step`` in every step, also where nothing else needs them.",
+    ),
+}
+OPTION_DEFAULTS = {name: option.default for name, option in OPTIONS.items()}
+
+
+class StepReport(NamedTuple):
+    """What the last step was like.
+
+    Attributes
+    ----------
+    grad_norm : float
+        Euclidean norm of all gradients together, unscaled and before clipping; NaN if no option
+        needed it.
+    clip_factor : float
+        What `max_norm` multiplied them by; 1 if they were short enough.
+    update_norm : float
+        Norm of the change of all parameters together; NaN without ``report_norms=True``.
+    skipped : bool
+        Whether the step was left out because a gradient was not finite.
+    """
+
+    grad_norm: float
+    clip_factor: float
+    update_norm: float
+    skipped: bool
+
+
+# ---- their values --------------------------------------------------------------------------------
+
+
+def checked_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of a step, checked."""
+    checked = dict(options)
+    for name in ("max_norm", "clip_value"):
+        if checked[name] is not None:
+            checked[name] = number(name, checked[name], "nonnegative")
+    if checked["nonfinite"] not in ("raise", "skip", "apply"):
+        raise ValueError(
+            f'nonfinite must be "raise", "skip" or "apply"; got {checked["nonfinite"]!r}'
+        )
+    if checked["ema_decay"] is not None and not callable(checked["ema_decay"]):
+        checked["ema_decay"] = checked_decay(checked["ema_decay"])
+    checked["report_norms"] = bool(number("report_norms", checked["report_norms"], "flag"))
+    return checked
+
+
+def checked_decay(value: Any) -> float:
+    """Return the decay of a moving average as a float if it is one, else raise."""
+    decay = number("ema_decay", value, "nonnegative")
+    if decay > 1:
+        raise ValueError(f"ema_decay must be a number from 0 to 1; got {value!r}")
+    return decay
+
+
+def hand_over(stepper: _core.Stepper, options: Mapping[str, Any]) -> None:
+    """Tell C what was chosen; the options are checked."""
+    stepper.skips = options["nonfinite"] == "skip"
+    stepper.configure(
+        max_norm=math.inf if options["max_norm"] is None else options["max_norm"],
+        clip_value=math.inf if options["clip_value"] is None else options["clip_value"],
+        guard=options["nonfinite"] != "apply",
+        norms=options["report_norms"],
+    )
+    decay = options["ema_decay"]
+    if decay is not None and not callable(decay):
+        stepper.set_average_weight(1.0 - decay)
+
+
+# ---- as attributes, and in words -----------------------------------------------------------------
+
+
+def option_property(name: str, meaning: str = "") -> property:
+    """Property that reads an option from `_options`, and sets it by `_configure`."""
+
+    def get(self: Any) -> Any:
+        return self._options[name]
+
+    def set_(self: Any, value: Any) -> None:
+        self._configure({**self._options, name: value})
+
+    text = meaning or OPTIONS[name].meaning
+    return property(get, set_, doc=f"{text}\n\nMay be assigned between steps.")
+
+
+class StepOptions:
+    """The options as attributes, for a class with `_options` and `_configure`."""
+
+    max_norm = option_property("max_norm")
+    clip_value = option_property("clip_value")
+    nonfinite = option_property("nonfinite")
+    ema_decay = option_property("ema_decay")
+    report_norms = option_property("report_norms")
+
+
+def entry(name: str, kind: str, default: Any, meaning: str) -> str:
+    """Return the numpydoc entry of a parameter."""
+    text = meaning.replace("\n", "\n    ")
+    given = "" if default is Parameter.empty else f", default={default!r}".replace("e-0", "e-")
+    return f"{name} : {kind}{given}\n    {text}"
+
+
+def option_entry(name: str) -> str:
+    """Return the numpydoc entry of an option."""
+    option = OPTIONS[name]
+    return entry(name, option.kind, option.default, option.meaning)
+
+
+def hyper_entry(name: str, default: Any) -> str:
+    """Return the numpydoc entry of a hyper-parameter."""
+    kind = f"tuple of {len(default)} float" if isinstance(default, tuple) else "float"
+    return entry(name, "bool" if isinstance(default, bool) else kind, default, MEANINGS[name])

@@ -1,0 +1,302 @@
+# Optimizers: the buffers of NumPy arrays. A part of _core.pyx.
+
+cdef class Stepper:
+    """A list of parameters in groups, their states and a rule: the buffers behind an optimizer.
+
+    Parameters
+    ----------
+    rule : str
+        Name of a rule, a key of ``RULES``.
+    params : list of ndarray
+        Updated in place.
+    groups : list of int
+        For each parameter the number of its group.
+    hypers : list of sequence of float
+        For each group the rule's hyper-parameters, in the order of its row.
+    states : list of tuple
+        For each parameter its states' arrays in the order of the rule's row; None for a state that
+        is not kept.
+    averages : list of ndarray or None
+        For each parameter where its moving average is kept; None if none is.
+    """
+
+    cdef readonly str rule
+    cdef readonly list params
+    cdef readonly list states
+    cdef readonly object averages
+    cdef public int64_t t  # updates done
+    cdef public int64_t skipped  # steps that were not taken because a gradient was not finite
+    cdef public bint skips  # are they skipped, or is an error raised?
+    cdef public bint dynamic  # is there anything to do before a step?
+    cdef public object names  # of the parameters, a list or None
+    cdef c.fgd_options _options
+    cdef c.fgd_report _report
+    cdef Py_ssize_t _n, _n_groups
+    cdef c.fgd_tensor *_tensors
+    cdef c.fgd_group *_groups
+    cdef c.fgd_plan *_plans
+    cdef double *_sums
+    cdef char *_frozen  # parameters that rest, whatever their gradient
+    cdef uintptr_t *_written  # begin and end of what is written to, ascending
+    cdef Py_ssize_t _n_written
+    cdef uintptr_t *_zeroed  # the same of the gradients that are to be zeroed
+    cdef list _held  # the arrays whose addresses are noted
+
+    def __init__(self, str rule, list params, list groups, list hypers, list states, averages):
+        self._release()
+        self.rule = rule
+        self.params = params
+        self.t = self.skipped = 0
+        self._n, self._n_groups = len(params), len(hypers)
+        self._tensors = <c.fgd_tensor *>PyMem_Calloc(max(self._n, 1), sizeof(c.fgd_tensor))
+        self._groups = <c.fgd_group *>PyMem_Calloc(max(self._n_groups, 1), sizeof(c.fgd_group))
+        self._plans = <c.fgd_plan *>PyMem_Calloc(max(self._n, 1), sizeof(c.fgd_plan))
+        self._frozen = <char *>PyMem_Calloc(max(self._n, 1), 1)
+        self._written = <uintptr_t *>PyMem_Calloc(
+            2 * max(self._n, 1) * (c.FGD_MAX_STATES + 2), sizeof(uintptr_t))
+        self._zeroed = <uintptr_t *>PyMem_Calloc(2 * max(self._n, 1), sizeof(uintptr_t))
+        if not (self._tensors and self._groups and self._plans and self._frozen and self._written
+                and self._zeroed):
+            raise MemoryError
+        for g, values in enumerate(hypers):
+            self._groups[g].rule = RULES[rule]["number"]
+            for k, value in enumerate(values):
+                self._groups[g].hypers[k] = value
+        for i, g in enumerate(groups):
+            self._tensors[i].group = g
+        self._options.grad_scale, self._options.average_weight = 1, 0
+        self._options.max_norm = self._options.clip_value = np.inf
+        self.set_buffers(states, averages)
+        cdef Py_ssize_t n_sums = c.fgd_n_sums(self._tensors, self._n)
+        self._sums = <double *>PyMem_Calloc(max(n_sums, 1), sizeof(double))
+        if not self._sums:
+            raise MemoryError
+
+    def __dealloc__(self):
+        self._release()
+
+    cdef void _release(self) noexcept:
+        PyMem_Free(self._tensors)
+        PyMem_Free(self._groups)
+        PyMem_Free(self._plans)
+        PyMem_Free(self._sums)
+        PyMem_Free(self._frozen)
+        PyMem_Free(self._written)
+        PyMem_Free(self._zeroed)
+        self._tensors, self._groups, self._plans = NULL, NULL, NULL
+        self._sums, self._frozen, self._written, self._zeroed = NULL, NULL, NULL, NULL
+        self._n = 0
+
+    def set_buffers(self, list states, averages):
+        """Use these arrays from now on; if they do not fit, nothing changes."""
+        cdef Py_ssize_t i
+        self._check(states, averages)
+        spans = self._spans(states, averages)
+        self.states, self.averages = states, averages
+        self._held = [a for arrays in states for a in arrays] + list(averages or ())
+        for i in range(self._n):
+            self._tensors[i].param = cnp.PyArray_DATA(self.params[i])
+            self._tensors[i].size = self.params[i].size
+            self._tensors[i].dtype = _dtype_of(self.params[i])
+            self._tensors[i].average = NULL if averages is None else cnp.PyArray_DATA(averages[i])
+            for k, state in enumerate(states[i]):
+                self._tensors[i].state[k] = NULL if state is None else cnp.PyArray_DATA(state)
+        for k, (begin, end, _) in enumerate(spans):
+            self._written[2 * k] = begin
+            self._written[2 * k + 1] = end
+        self._n_written = len(spans)
+
+    cdef int _check(self, list states, averages) except -1:
+        """Refuse buffers that the kernels cannot take."""
+        for i, param in enumerate(self.params):
+            dtype = _describe(param, f"params[{i}]", True)
+            for k, state in enumerate(states[i]):
+                _data(state, f"state {k} of params[{i}]", dtype, param.size, True)
+            if averages is not None:
+                _data(averages[i], f"average of params[{i}]", dtype, param.size, True)
+        return 0
+
+    def _spans(self, list states, averages):
+        """Begin, end and name of what is written to, ascending.
+
+        No two may overlap: the result would depend on the order.
+        """
+        spans = []
+        for i, param in enumerate(self.params):
+            mine = [(f"params[{i}]", param)]
+            mine += [(f"a state of params[{i}]", s) for s in states[i] if s is not None]
+            if averages is not None:
+                mine.append((f"the average of params[{i}]", averages[i]))
+            for name, a in mine:
+                if a.size:
+                    begin = a.__array_interface__["data"][0]
+                    spans.append((begin, begin + a.nbytes, name))
+        spans.sort()
+        for (_, end, first), (begin, _, second) in zip(spans, spans[1:]):
+            if begin < end:
+                raise ValueError(f"params must not overlap in memory; {first} and {second} do")
+        return spans
+
+    cdef bint _is_written(self, uintptr_t begin, uintptr_t end) noexcept:
+        """Does [begin, end) overlap anything that a step writes to?"""
+        cdef Py_ssize_t low = 0, high = self._n_written, middle
+        while low < high:  # the first span that ends behind `begin`
+            middle = (low + high) // 2
+            if self._written[2 * middle + 1] > begin:
+                high = middle
+            else:
+                low = middle + 1
+        return low < self._n_written and self._written[2 * low] < end
+
+    cdef int _check_zeroed(self) except -1:
+        """Refuse to zero a gradient that lies in another's memory: which is read first?"""
+        cdef Py_ssize_t i, n = 0
+        for i in range(self._n):
+            if self._tensors[i].grad and self._tensors[i].size:
+                self._zeroed[2 * n] = <uintptr_t>self._tensors[i].grad
+                self._zeroed[2 * n + 1] = (<uintptr_t>self._tensors[i].grad
+                                           + <uintptr_t>self.params[i].nbytes)
+                n += 1
+        qsort(self._zeroed, n, 2 * sizeof(uintptr_t), _by_begin)
+        for i in range(1, n):
+            if self._zeroed[2 * i] < self._zeroed[2 * i - 1]:
+                raise ValueError("grads must not overlap in memory to be set to zero")
+        return 0
+
+    def hyper(self, Py_ssize_t group, Py_ssize_t k):
+        """Value of hyper-parameter number `k` of a group."""
+        return self._groups[group].hypers[k]
+
+    def set_hyper(self, Py_ssize_t group, Py_ssize_t k, double value):
+        """Set hyper-parameter number `k` of a group; no check."""
+        self._groups[group].hypers[k] = value
+
+    def progress(self, Py_ssize_t i):
+        """Steps done by a parameter, those done when its states were made, and what is kept."""
+        return self._tensors[i].t, self._tensors[i].since, \
+            tuple([self._tensors[i].kept[k] for k in range(c.FGD_MAX_KEPT)])
+
+    def set_progress(self, Py_ssize_t i, int64_t t, int64_t since, kept):
+        """Set what ``progress`` gives; no check."""
+        self._tensors[i].t, self._tensors[i].since = t, since
+        for k, value in enumerate(kept):
+            self._tensors[i].kept[k] = value
+
+    def configure(self, *, double max_norm, double clip_value, bint guard, bint norms):
+        """Set what a step does beside the rule; no check."""
+        self._options.max_norm, self._options.clip_value = max_norm, clip_value
+        self._options.guard, self._options.norms = guard, norms
+
+    def set_average_weight(self, double weight):
+        """Set the share of the parameters in their moving averages; no check."""
+        self._options.average_weight = weight
+
+    def set_frozen(self, Py_ssize_t i, bint frozen):
+        """Let a parameter rest from now on, or not."""
+        self._frozen[i] = frozen
+
+    def report(self):
+        """Last step's norm of the gradients, clip factor, norm of the update; was it skipped?"""
+        return self._report.grad_norm, self._report.clip_factor, self._report.update_norm, \
+            self._report.failed >= 0
+
+    def accumulated(self):
+        """Gradients to use where ``step`` is given none, and how many each is the sum of."""
+        raise ValueError("grads must be given; got None")
+
+    def step(self, grads=None, *, double grad_scale=1.0, bint zero_grads=False):
+        """Update all parameters by one step of the rule, in one call.
+
+        Parameters
+        ----------
+        grads : ndarray or sequence of ndarray, optional
+            One gradient for each parameter, of its shape and dtype; None for a parameter that
+            rests in this step. Not changed, unless `zero_grads`. Without it the mean of those
+            given to ``accumulate`` since the last step.
+        grad_scale : float, default=1.0
+            How many times too large the gradients are; they are divided by it first.
+        zero_grads : bool, default=False
+            Set the gradients to zero afterwards.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If the gradients do not fit the parameters; nothing has been changed then.
+        NonFiniteError
+            If a gradient is not finite and ``nonfinite="raise"``; nothing has been changed then.
+        """
+        if grads is None:
+            grads, count = self.accumulated()
+            grad_scale *= count
+        cdef bint alone = self._n == 1 and isinstance(grads, (np.ndarray, np.generic))
+        cdef object sequence = (grads,) if alone else grads
+        cdef list copies = None
+        cdef cnp.ndarray param, grad
+        cdef Py_ssize_t i
+        cdef c.fgd_status status
+        cdef int team = threads()
+        if type(sequence) is not list and type(sequence) is not tuple:
+            try:
+                sequence = iter(sequence)
+            except TypeError:
+                raise TypeError("grads must be an array or a sequence of arrays; "
+                                f"got {type(grads).__name__}") from None
+            sequence = list(sequence)
+        if len(sequence) != self._n:
+            raise ValueError(f"grads must hold {self._n} arrays, one for each of params; "
+                             f"got {len(sequence)}")
+        if not 0 < grad_scale < np.inf:
+            raise ValueError(f"grad_scale must be a finite number above 0; got {grad_scale}")
+        for i in range(self._n):
+            param = self.params[i]
+            if (cnp.PyArray_DATA(param) != self._tensors[i].param
+                    or cnp.PyArray_SIZE(param) != self._tensors[i].size
+                    or not cnp.PyArray_ISCARRAY(param)):
+                raise ValueError(f"params[{i}] was resized, moved or made read-only "
+                                 "after it was given to the optimizer")
+            item = sequence[i]
+            if item is None or self._frozen[i]:
+                self._tensors[i].grad = NULL
+                continue
+            if not zero_grads and isinstance(item, np.generic):  # what 0-d arithmetic gives
+                item = np.asarray(item)
+                copies = copies or []
+                copies.append(item)
+            if not isinstance(item, np.ndarray):
+                raise TypeError(f"grads[{i}] must be a NumPy array or None; "
+                                f"got {type(item).__name__}")
+            grad = item
+            if _dtype_of(grad) != self._tensors[i].dtype:
+                raise TypeError(f"grads[{i}] must be of dtype {param.dtype}, as params[{i}]; "
+                                f"got {grad.dtype}")
+            if not cnp.PyArray_SAMESHAPE(grad, param):
+                raise ValueError(f"grads[{i}] must have the shape of params[{i}], "
+                                 f"{item.shape} is not {self.params[i].shape}")
+            if zero_grads and not cnp.PyArray_ISCARRAY(grad):
+                raise ValueError(f"grads[{i}] must be C-contiguous and writeable to be set to zero")
+            if not cnp.PyArray_ISCARRAY_RO(grad):
+                grad = np.array(item, dtype=param.dtype, order="C")
+                copies = copies or []
+                copies.append(grad)
+            if self._is_written(<uintptr_t>cnp.PyArray_DATA(grad),
+                                <uintptr_t>cnp.PyArray_DATA(grad) + cnp.PyArray_NBYTES(grad)):
+                raise ValueError(f"grads[{i}] must not overlap params or their states in memory")
+            self._tensors[i].grad = cnp.PyArray_DATA(grad)
+        if zero_grads:
+            self._check_zeroed()
+        if self.dynamic:
+            self.before_step()
+        self._options.grad_scale, self._options.zero_grads = grad_scale, zero_grads
+        with nogil:
+            status = c.fgd_step(&self._report, self._tensors, self._plans, self._sums, self._groups,
+                                &self._options, self._n, team)
+        if status == c.FGD_NOT_FINITE:
+            self.skipped += 1
+            if self.skips:
+                return
+            i = self._report.failed
+            _raise_not_finite(i, self.names[i] if self.names else None, sequence[i], self.t + 1)
+        self.t += 1
+
+    def before_step(self):
+        """Set what depends on the number of the step; called if ``dynamic``."""

@@ -1,0 +1,426 @@
+# Optimizers: tensors of other libraries, through DLPack. A part of _core.pyx.
+
+cdef bint _is_dense(const dl.Tensor *t) noexcept:
+    """Do the elements fill their memory, in whatever order of the dimensions?"""
+    cdef int64_t expected = 1
+    cdef int d, _k, found
+    for d in range(t.ndim - 1, -1, -1):  # most are C-contiguous
+        if t.shape[d] != 1:
+            if t.strides[d] != expected:
+                break
+            expected *= t.shape[d]
+    else:
+        return True
+    expected = 1
+    for _k in range(t.ndim):  # the dimension whose stride comes next
+        found = -1
+        for d in range(t.ndim):
+            if t.shape[d] == 0:
+                return True
+            if t.shape[d] != 1 and t.strides[d] >= expected and \
+                    (found < 0 or t.strides[d] < t.strides[found]):
+                found = d
+        if found < 0:
+            break
+        if t.strides[found] != expected:
+            return False
+        expected *= t.shape[found]
+    return expected == _size(t)  # or a stride is 0, or two are the same
+
+
+cdef int64_t _size(const dl.Tensor *t) noexcept:
+    cdef int64_t size = 1
+    cdef int d
+    for d in range(t.ndim):
+        size *= t.shape[d]
+    return size
+
+
+cdef bint _same_shape(const dl.Tensor *a, const dl.Tensor *b) noexcept:
+    return a.ndim == b.ndim and memcmp(a.shape, b.shape, a.ndim * sizeof(int64_t)) == 0
+
+
+cdef bint _same_layout(const dl.Tensor *a, const dl.Tensor *b) noexcept:
+    """Of one shape and, where it matters, one order of elements?"""
+    cdef int d
+    if not _same_shape(a, b):
+        return False
+    for d in range(a.ndim):
+        if a.strides[d] != b.strides[d] and a.shape[d] > 1:
+            return False
+    return True
+
+
+cdef inline PyObject *_value(state, name) noexcept:
+    """Item of a dict, borrowed; NULL if either or the item is None or missing."""
+    cdef PyObject *found = NULL if state is None or name is None else PyDict_GetItem(state, name)
+    return NULL if found == <PyObject *>None else found
+
+
+cdef class TensorStepper(Stepper):
+    """A Stepper over the CPU tensors of a library that speaks DLPack, such as torch.
+
+    No address is kept: in every step the gradients, the states, and the memory of all of them are
+    looked up anew, since their owners may replace any of them. Tensors may have any dense layout;
+    their elements are taken in the order in which they lie in memory.
+
+    Parameters
+    ----------
+    kind : type
+        Of the tensors, with ``__dlpack_c_exchange_api__``.
+    rule : str
+        Name of a rule, a key of ``RULES``.
+    params : list of tensor
+        First the parameters, whose gradients are in their attribute ``grad``; then tensors
+        that are averaged and not updated.
+    groups : list of int
+        For each parameter the number of its group.
+    hypers : list of sequence of float
+        For each group the rule's hyper-parameters, in the order of its row.
+    averages : list of tensor or None
+        For each of `params` where its moving average is kept, or None.
+    counter : str or None
+        Name of the 0-d tensor in a parameter's states that counts its steps.
+    """
+
+    cdef object _kind  # a type
+    cdef dl.FromObject _from_object
+    cdef Py_ssize_t _n_params, _room
+    cdef list _entries  # of the dict of states, keys and values in turns
+    cdef list _keeps  # for each group the names of the states that are kept, None for the others
+    cdef list _scalars  # names of the numbers that are carried along, the counter first
+    cdef bint _counts, _moved
+    cdef void **_numbers  # where they are, for each parameter
+    cdef char *_doubles  # is such a number a float64?
+
+    def __init__(self, object kind, str rule, list params, list groups, list hypers,
+                 list averages, counter):
+        if not isinstance(kind, type):
+            raise TypeError(f"kind must be a type; got {kind!r}")
+        cdef dl.ExchangeAPI *api = <dl.ExchangeAPI *>PyCapsule_GetPointer(
+            kind.__dlpack_c_exchange_api__, b"dlpack_exchange_api")
+        if api.major != 1:
+            raise ImportError(f"{kind.__name__} must speak DLPack 1; it speaks {api.major}")
+        self._kind, self._from_object = kind, api.from_object
+        self._counts = counter is not None
+        self._scalars = ([counter] if self._counts else []) + list(RULES[rule]["kept"])
+        self._keeps = [()] * len(hypers)
+        self._n_params, self._entries, self._moved = len(groups), [None], True
+        Stepper.__init__(self, rule, params, groups, hypers, [None] * len(groups), averages)
+        self._numbers = <void **>PyMem_Calloc(max(self._n, 1) * N_KEPT, sizeof(void *))
+        self._doubles = <char *>PyMem_Calloc(max(self._n, 1) * N_KEPT, 1)
+        if not (self._numbers and self._doubles):
+            raise MemoryError
+
+    def __dealloc__(self):
+        PyMem_Free(self._numbers)
+        PyMem_Free(self._doubles)
+
+    def set_buffers(self, list states, averages):
+        """Take the states' dicts and the averages; their memory is looked up in each step."""
+        self.states, self.averages = states, averages
+
+    def set_kept_states(self, Py_ssize_t group, tuple names):
+        """Set the names of the states of a group, None for one that is not kept."""
+        self._keeps[group] = names
+
+    # ---- what a subclass says ----
+    # It must also have start(i) -> (states, names), which makes what parameter i lacks of states;
+    # lay_out(tensor, like), a copy with the order of elements of another; and scalar(value), 0-d.
+
+    def set_aside(self, Py_ssize_t i, grad):
+        """Raise, or let parameter `i` be: it or its gradient is nothing that can be used here."""
+        raise TypeError(f"params[{i}] and its gradient must be dense tensors on the CPU")
+
+    def undo(self, Py_ssize_t i, made):
+        """Remove what ``start`` made."""
+
+    # ---- a step ----
+
+    def is_for(self, list param_groups):
+        """Whether these groups hold the parameters that it was made for."""
+        cdef Py_ssize_t i = 0, g = 0
+        if len(param_groups) != self._n_groups:
+            return False
+        for group in param_groups:
+            for param in group["params"]:
+                if i >= self._n_params or self.params[i] is not param \
+                        or self._tensors[i].group != g:
+                    return False
+                i += 1
+            g += 1
+        return i == self._n_params
+
+    cdef int _read(self, object tensor, dl.Tensor *out) except -2:
+        """Our number for the dtype of a tensor whose memory can be used, or -1."""
+        if not PyObject_TypeCheck(tensor, <PyTypeObject *>self._kind):
+            return -1
+        if self._from_object(<void *>tensor, out) != 0:
+            PyErr_Clear()  # sparse, without memory, of a dtype that DLPack does not have
+            return -1
+        out.data = <char *>out.data + out.byte_offset
+        if out.device.device_type != dl.CPU or out.dtype.code != dl.FLOAT or out.dtype.lanes != 1:
+            return -1
+        return c.FGD_FLOAT32 if out.dtype.bits == 32 else \
+            c.FGD_FLOAT64 if out.dtype.bits == 64 else -1
+
+    cdef void _put(self, void **slot, void *address) noexcept:
+        if slot[0] != address:
+            slot[0], self._moved = address, True
+
+    cdef int _find_states(self, object state) except -1:
+        """Look up the parameters' dicts if the dict of all has changed."""
+        cdef Py_ssize_t i = 0
+        cdef list entries = self._entries
+        if 2 * len(state) == len(entries):
+            for key, value in (<dict>state).items():
+                if entries[i] is not key or entries[i + 1] is not value:
+                    break
+                i += 2
+            else:
+                return 0
+        self.states = [state.get(param) for param in self.params[:self._n_params]]
+        for i, own in enumerate(self.states):
+            if own is not None and not isinstance(own, dict):
+                raise TypeError(f"state of {self._name(i)} must be a dict; got {own!r:.80}")
+        self._entries = [item for pair in state.items() for item in pair]
+        return 0
+
+    cdef bint _collect(self, Py_ssize_t i, PyObject **found) noexcept:
+        """Fetch states and numbers of parameter `i`, NULL for what is not kept; is any missing?"""
+        cdef object state = self.states[i], name
+        cdef Py_ssize_t at = 0
+        cdef bint missing = False
+        for name in <tuple>self._keeps[self._tensors[i].group]:
+            found[at] = _value(state, name)
+            missing |= name is not None and found[at] == NULL
+            at += 1
+        for name in self._scalars:
+            found[at] = _value(state, name)
+            missing |= found[at] == NULL
+            at += 1
+        return missing
+
+    cdef int _look_up_states(self, Py_ssize_t i, const dl.Tensor *like, bint takes_part,
+                             list made) except -1:
+        """Find the states of parameter `i` and the numbers that belong to them."""
+        cdef c.fgd_tensor *t = &self._tensors[i]
+        cdef tuple names = self._keeps[t.group]
+        cdef Py_ssize_t k, n_states = len(names)
+        cdef PyObject *values[16]  # at least FGD_MAX_STATES + N_KEPT
+        cdef dl.Tensor found
+        cdef int dtype
+        cdef double value
+        cdef bint first = self._collect(i, values)
+        if first and takes_part:
+            self.states[i], new = self.start(i)
+            made.append((i, new))
+            self._collect(i, values)
+        for k in range(n_states):
+            if values[k] == NULL:
+                self._put(&t.state[k], NULL)
+                continue
+            tensor = <object>values[k]
+            dtype = self._read(tensor, &found)
+            if dtype != t.dtype or not _same_shape(&found, like):
+                raise ValueError(
+                    f"state {names[k]!r} of {self._name(i)} must be a tensor of its shape and "
+                    f"dtype; got {tensor!r:.80}")
+            if not _same_layout(&found, like):
+                tensor = self.states[i][names[k]] = self.lay_out(tensor, self.params[i])
+                self._read(tensor, &found)
+            self._put(&t.state[k], found.data)
+        if not takes_part:
+            return 0
+        t.t = 0 if self._counts else 1
+        for k in range(len(self._scalars)):
+            tensor = <object>values[n_states + k]
+            dtype = self._read(tensor, &found)
+            if dtype < 0 or _size(&found) != 1:
+                tensor = self.states[i][self._scalars[k]] = self.scalar(tensor)
+                dtype = self._read(tensor, &found)
+            value = (<double *>found.data)[0] if dtype == c.FGD_FLOAT64 else \
+                (<float *>found.data)[0]
+            self._numbers[i * N_KEPT + k] = found.data
+            self._doubles[i * N_KEPT + k] = dtype == c.FGD_FLOAT64
+            if k == 0 and self._counts:
+                if not 0 <= value < 2.0 ** 62:
+                    raise ValueError(f"state {self._scalars[0]!r} of {self._name(i)} must be 0 or "
+                                     f"more; got {value}")
+                t.t = <int64_t>value
+            else:
+                t.kept[k - self._counts] = value
+        t.since = t.t if first else -1  # what was there, has been started by somebody
+        return 0
+
+    cdef int _look_up(self, list grads, list touched, list made) except -1:
+        """Fill the table from the tensors as they are now; nothing is changed yet."""
+        cdef Py_ssize_t i
+        cdef c.fgd_tensor *t
+        cdef dl.Tensor found, other
+        cdef int dtype
+        for i in range(self._n):
+            t = &self._tensors[i]
+            t.grad = NULL
+            param = self.params[i]
+            grad = param.grad if i < self._n_params else None
+            average = (<list>self.averages)[i]
+            dtype = self._read(param, &found)
+            if dtype < 0 or not _is_dense(&found) \
+                    or (grad is not None and self._read(grad, &other) < 0):
+                if grad is not None or average is not None:
+                    self.set_aside(i, grad)
+                grads.append(None)
+                t.size, self._moved = 0, True  # and so it is not looked at
+                continue
+            if t.size != _size(&found) or t.dtype != dtype:
+                t.size, t.dtype, self._moved = _size(&found), dtype, True
+            self._put(&t.param, found.data)
+            if i < self._n_params:
+                self._look_up_states(i, &found, grad is not None, made)
+            if grad is not None:
+                if not _same_shape(&other, &found) or 8 * _item(dtype) != other.dtype.bits:
+                    raise ValueError(
+                        f"the gradient of {self._name(i)} must have its shape and dtype; "
+                        f"got {grad.dtype} of shape {tuple(grad.shape)}")
+                if not _same_layout(&other, &found):
+                    grad = self.lay_out(grad, param)
+                    self._read(grad, &other)
+                t.grad = other.data if t.size else <void *>t  # nobody looks behind it
+                touched.append(param)
+            grads.append(grad)  # and keep it alive
+            if average is None:
+                self._put(&t.average, NULL)
+            elif self._read(average, &other) != dtype or not _same_layout(&other, &found):
+                raise ValueError(f"the average of {self._name(i)} must have its shape, dtype and "
+                                 f"layout; got {average.dtype} of shape {tuple(average.shape)}")
+            else:
+                self._put(&t.average, other.data)
+                touched.append(average)
+        return 0
+
+    cdef str _name(self, Py_ssize_t i):
+        named = self.names and i < len(self.names)
+        return f"params[{i}]" + (f" ({self.names[i]})" if named else "")
+
+    def _note_what_is_written(self):
+        """Note the memory that a step writes to; no two parts of it may overlap."""
+        cdef c.fgd_tensor *t
+        cdef Py_ssize_t i
+        spans = []
+        for i in range(self._n):
+            t = &self._tensors[i]
+            each = [("the average of ", <uintptr_t>t.average)]
+            if i < self._n_params:
+                each.append(("", <uintptr_t>t.param))
+                each += [("a state of ", <uintptr_t>t.state[k]) for k in range(c.FGD_MAX_STATES)]
+            for what, begin in each:
+                if begin and t.size:
+                    spans.append((begin, begin + t.size * _item(t.dtype), what, i))
+        spans.sort()
+        for (_, end, one, i), (begin, _, other, k) in zip(spans, spans[1:]):
+            if begin < end:
+                raise ValueError(f"params must not overlap in memory; {one}{self._name(i)} and "
+                                 f"{other}{self._name(k)} do")
+        for i, span in enumerate(spans):
+            self._written[2 * i], self._written[2 * i + 1] = span[0], span[1]
+        self._n_written, self._moved = len(spans), False
+
+    cdef int _check_grads(self) except -1:
+        cdef Py_ssize_t i
+        cdef c.fgd_tensor *t
+        cdef uintptr_t begin
+        for i in range(self._n_params):
+            t = &self._tensors[i]
+            begin = <uintptr_t>t.grad
+            if begin and t.size and self._is_written(begin, begin + t.size * _item(t.dtype)):
+                raise ValueError(f"the gradient of {self._name(i)} must not overlap params or "
+                                 "their states in memory")
+        return 0
+
+    cdef int _make_room(self) except -1:
+        cdef Py_ssize_t wanted = c.fgd_n_sums(self._tensors, self._n)
+        if wanted > self._room:
+            sums = PyMem_Realloc(self._sums, wanted * sizeof(double))
+            if not sums:
+                raise MemoryError
+            self._sums, self._room = <double *>sums, wanted
+        return 0
+
+    cdef void _carry_along(self) noexcept:
+        """Write the numbers of the parameters that took part back to where they came from."""
+        cdef Py_ssize_t i, k, n = len(self._scalars)
+        cdef double value
+        cdef c.fgd_tensor *t
+        for i in range(self._n_params):
+            t = &self._tensors[i]
+            if not t.grad:
+                continue
+            for k in range(n):
+                value = <double>t.t if self._counts and k == 0 else t.kept[k - self._counts]
+                if self._doubles[i * N_KEPT + k]:
+                    (<double *>self._numbers[i * N_KEPT + k])[0] = value
+                else:
+                    (<float *>self._numbers[i * N_KEPT + k])[0] = <float>value
+
+    def step_tensors(self, state, int team, double grad_scale):
+        """Take one step, in one call.
+
+        Parameters
+        ----------
+        state : dict
+            Of each parameter to the dict of its states.
+        team : int
+            Number of threads.
+        grad_scale : float
+            How many times too large the gradients are; they are divided by it first.
+
+        Returns
+        -------
+        list of tensor or None
+            What was written to, states aside; None if the step was skipped.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If tensors do not fit; nothing has been changed then.
+        NonFiniteError
+            If a gradient is not finite and ``nonfinite="raise"``; nothing has been changed then.
+        """
+        cdef list grads = [], touched = [], made = []
+        cdef c.fgd_status status
+        if not 0 < grad_scale < np.inf:
+            raise ValueError(f"grad_scale must be a finite number above 0; got {grad_scale}")
+        self._options.grad_scale, self._options.zero_grads = grad_scale, False
+        if not isinstance(state, dict):
+            raise TypeError(f"state must be a dict; got {type(state).__name__}")
+        status = c.FGD_NOT_FINITE
+        try:
+            self._find_states(state)
+            self._look_up(grads, touched, made)
+            if self._moved:
+                self._note_what_is_written()
+            self._check_grads()
+            self._make_room()
+            with nogil:
+                status = c.fgd_step(&self._report, self._tensors, self._plans, self._sums,
+                                    self._groups, &self._options, self._n, team)
+        finally:
+            if status != c.FGD_OK:
+                self._entries = [None]  # look again
+                for i, names in made:
+                    self.undo(i, names)
+        if status == c.FGD_NOT_FINITE:
+            self.skipped += 1
+            if self.skips:
+                return None
+            i = self._report.failed
+            _raise_not_finite(i, self.names[i] if self.names else None,
+                              grads[i].detach().numpy(), self.t + 1)
+        self._carry_along()
+        self.t += 1
+        return touched
+
+
+cdef Py_ssize_t _item(int dtype) noexcept:
+    return 4 if dtype == c.FGD_FLOAT32 else 8
