@@ -18,7 +18,7 @@ import fastgd
 from fastgd import _core, config
 
 # its assertions show values, as those of the test files do
-pytest.register_assert_rewrite("linear_models", "optimizers")
+pytest.register_assert_rewrite("linear_models", "optimizers", "torch_optimizers")
 
 # around the widths of vectors, of cache lines and of what one thread is given
 SIZES = (0, 1, 7, 8, 9, 63, 64, 65, 4097)
