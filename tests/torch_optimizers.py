@@ -89,7 +89,7 @@ def give(*lists, skip=()):
 def assert_close(actual, expected):
     """Fail unless lists of tensors are equal, to torch's rounding."""
     for a, e in zip(actual, expected, strict=True):
-        rtol, atol = TOLERANCE[e.dtype]
+        rtol, atol = TOLERANCE[e.dtype.to_real()]
         torch.testing.assert_close(a.detach(), e.detach(), rtol=rtol, atol=atol)
 
 

@@ -1,31 +1,31 @@
 # Optimizers: tensors of other libraries, through DLPack. A part of _core.pyx.
 
-cdef bint _is_dense(const dl.Tensor *t) noexcept:
-    """Do the elements fill their memory, in whatever order of the dimensions?"""
-    cdef int64_t expected = 1
-    cdef int d, _k, found
+cdef int64_t _extent(const dl.Tensor *t) noexcept:
+    """Number of elements from the first to the last in memory; 0 if two share a place, or none."""
+    cdef int64_t extent = 1
+    cdef int64_t passed = 0  # the strides that have been looked at
+    cdef int d, _k, found, left = 0
     for d in range(t.ndim - 1, -1, -1):  # most are C-contiguous
         if t.shape[d] != 1:
-            if t.strides[d] != expected:
+            if t.strides[d] != extent:
                 break
-            expected *= t.shape[d]
+            extent *= t.shape[d]
     else:
-        return True
-    expected = 1
-    for _k in range(t.ndim):  # the dimension whose stride comes next
+        return extent
+    extent = 1
+    for d in range(t.ndim):
+        left += t.shape[d] != 1
+    for _k in range(left):  # the dimension whose stride comes next
         found = -1
         for d in range(t.ndim):
-            if t.shape[d] == 0:
-                return True
-            if t.shape[d] != 1 and t.strides[d] >= expected and \
+            if t.shape[d] != 1 and t.strides[d] > passed and \
                     (found < 0 or t.strides[d] < t.strides[found]):
                 found = d
-        if found < 0:
-            break
-        if t.strides[found] != expected:
-            return False
-        expected *= t.shape[found]
-    return expected == _size(t)  # or a stride is 0, or two are the same
+        if found < 0 or t.strides[found] < extent:  # a stride is 0, or two are the same
+            return 0
+        passed = t.strides[found]
+        extent += passed * (t.shape[found] - 1)
+    return extent
 
 
 cdef int64_t _size(const dl.Tensor *t) noexcept:
@@ -36,8 +36,18 @@ cdef int64_t _size(const dl.Tensor *t) noexcept:
     return size
 
 
+cdef int64_t _reals(const dl.Tensor *t) noexcept:
+    """Number of real numbers: two make a complex one."""
+    return _size(t) * (2 if t.dtype.code == dl.COMPLEX else 1)
+
+
 cdef bint _same_shape(const dl.Tensor *a, const dl.Tensor *b) noexcept:
     return a.ndim == b.ndim and memcmp(a.shape, b.shape, a.ndim * sizeof(int64_t)) == 0
+
+
+cdef bint _same_kind(const dl.Tensor *a, const dl.Tensor *b) noexcept:
+    """Of one shape and dtype?"""
+    return a.dtype.code == b.dtype.code and a.dtype.bits == b.dtype.bits and _same_shape(a, b)
 
 
 cdef bint _same_layout(const dl.Tensor *a, const dl.Tensor *b) noexcept:
@@ -61,8 +71,9 @@ cdef class TensorStepper(Stepper):
     """A Stepper over the CPU tensors of a library that speaks DLPack, such as torch.
 
     No address is kept: in every step the gradients, the states, and the memory of all of them are
-    looked up anew, since their owners may replace any of them. Tensors may have any dense layout;
-    their elements are taken in the order in which they lie in memory.
+    looked up anew, since their owners may replace any of them. Elements are taken in the order in
+    which they lie in memory, complex ones as two numbers; a parameter with gaps between them is
+    copied, and copied back.
 
     Parameters
     ----------
@@ -88,6 +99,7 @@ cdef class TensorStepper(Stepper):
     cdef Py_ssize_t _n_params, _room
     cdef list _entries  # of the dict of states, keys and values in turns
     cdef list _keeps  # for each group the names of the states that are kept, None for the others
+    cdef dict _gaps  # parameters with gaps in their memory: the copy worked on, begin and end
     cdef list _scalars  # names of the numbers that are carried along, the counter first
     cdef bint _counts, _moved
     cdef void **_numbers  # where they are, for each parameter
@@ -126,11 +138,12 @@ cdef class TensorStepper(Stepper):
 
     # ---- what a subclass says ----
     # It must also have start(i) -> (states, names), which makes what parameter i lacks of states;
-    # lay_out(tensor, like), a copy with the order of elements of another; and scalar(value), 0-d.
+    # lay_out(tensor, like), a copy without gaps, with the order of elements of another;
+    # copy_back(tensor, copied); and scalar(value), 0-d.
 
     def set_aside(self, Py_ssize_t i, grad):
         """Raise, or let parameter `i` be: it or its gradient is nothing that can be used here."""
-        raise TypeError(f"params[{i}] and its gradient must be dense tensors on the CPU")
+        raise TypeError(f"params[{i}] and its gradient must be tensors on the CPU")
 
     def undo(self, Py_ssize_t i, made):
         """Remove what ``start`` made."""
@@ -159,10 +172,11 @@ cdef class TensorStepper(Stepper):
             PyErr_Clear()  # sparse, without memory, of a dtype that DLPack does not have
             return -1
         out.data = <char *>out.data + out.byte_offset
-        if out.device.device_type != dl.CPU or out.dtype.code != dl.FLOAT or out.dtype.lanes != 1:
+        if out.device.device_type != dl.CPU or out.dtype.lanes != 1:
             return -1
-        return c.FGD_FLOAT32 if out.dtype.bits == 32 else \
-            c.FGD_FLOAT64 if out.dtype.bits == 64 else -1
+        cdef int bits = out.dtype.bits if out.dtype.code == dl.FLOAT else \
+            out.dtype.bits // 2 if out.dtype.code == dl.COMPLEX else 0
+        return c.FGD_FLOAT32 if bits == 32 else c.FGD_FLOAT64 if bits == 64 else -1
 
     cdef void _put(self, void **slot, void *address) noexcept:
         if slot[0] != address:
@@ -222,7 +236,7 @@ cdef class TensorStepper(Stepper):
                 continue
             tensor = <object>values[k]
             dtype = self._read(tensor, &found)
-            if dtype != t.dtype or not _same_shape(&found, like):
+            if dtype < 0 or not _same_kind(&found, like):
                 raise ValueError(
                     f"state {names[k]!r} of {self._name(i)} must be a tensor of its shape and "
                     f"dtype; got {tensor!r:.80}")
@@ -259,6 +273,8 @@ cdef class TensorStepper(Stepper):
         cdef c.fgd_tensor *t
         cdef dl.Tensor found, other
         cdef int dtype
+        cdef int64_t size, extent
+        self._gaps = {}
         for i in range(self._n):
             t = &self._tensors[i]
             t.grad = NULL
@@ -266,20 +282,26 @@ cdef class TensorStepper(Stepper):
             grad = param.grad if i < self._n_params else None
             average = (<list>self.averages)[i]
             dtype = self._read(param, &found)
-            if dtype < 0 or not _is_dense(&found) \
-                    or (grad is not None and self._read(grad, &other) < 0):
+            size = _size(&found) if dtype >= 0 else 0
+            extent = _extent(&found) if size else size
+            if dtype < 0 or extent < size or (grad is not None and self._read(grad, &other) < 0):
                 if grad is not None or average is not None:
                     self.set_aside(i, grad)
                 grads.append(None)
                 t.size, self._moved = 0, True  # and so it is not looked at
                 continue
-            if t.size != _size(&found) or t.dtype != dtype:
-                t.size, t.dtype, self._moved = _size(&found), dtype, True
+            if extent > size:  # there are gaps between its elements: work on a copy
+                begin, work = <uintptr_t>found.data, self.lay_out(param, param)
+                self._gaps[i] = work, begin, begin + extent * (found.dtype.bits // 8)
+                self._read(work, &found)
+                self._moved = True
+            if t.size != _reals(&found) or t.dtype != dtype:
+                t.size, t.dtype, self._moved = _reals(&found), dtype, True
             self._put(&t.param, found.data)
             if i < self._n_params:
                 self._look_up_states(i, &found, grad is not None, made)
             if grad is not None:
-                if not _same_shape(&other, &found) or 8 * _item(dtype) != other.dtype.bits:
+                if not _same_kind(&other, &found):
                     raise ValueError(
                         f"the gradient of {self._name(i)} must have its shape and dtype; "
                         f"got {grad.dtype} of shape {tuple(grad.shape)}")
@@ -291,7 +313,8 @@ cdef class TensorStepper(Stepper):
             grads.append(grad)  # and keep it alive
             if average is None:
                 self._put(&t.average, NULL)
-            elif self._read(average, &other) != dtype or not _same_layout(&other, &found):
+            elif self._read(average, &other) < 0 or not _same_kind(&other, &found) \
+                    or not _same_layout(&other, &found):
                 raise ValueError(f"the average of {self._name(i)} must have its shape, dtype and "
                                  f"layout; got {average.dtype} of shape {tuple(average.shape)}")
             else:
@@ -311,8 +334,11 @@ cdef class TensorStepper(Stepper):
         for i in range(self._n):
             t = &self._tensors[i]
             each = [("the average of ", <uintptr_t>t.average)]
-            if i < self._n_params:
+            if i in self._gaps:
+                spans.append((*self._gaps[i][1:], "", i))
+            elif i < self._n_params:
                 each.append(("", <uintptr_t>t.param))
+            if i < self._n_params:
                 each += [("a state of ", <uintptr_t>t.state[k]) for k in range(c.FGD_MAX_STATES)]
             for what, begin in each:
                 if begin and t.size:
@@ -418,6 +444,10 @@ cdef class TensorStepper(Stepper):
             _raise_not_finite(i, self.names[i] if self.names else None,
                               grads[i].detach().numpy(), self.t + 1)
         self._carry_along()
+        for i, (work, _, _) in self._gaps.items():
+            if self._tensors[i].grad:
+                self.copy_back(self.params[i], work)
+        self._gaps = {}
         self.t += 1
         return touched
 

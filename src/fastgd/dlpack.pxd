@@ -4,6 +4,7 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 cdef enum:
     CPU = 1
     FLOAT = 2
+    COMPLEX = 5
 
 ctypedef struct Device:
     int32_t device_type

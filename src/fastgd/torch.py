@@ -50,6 +50,8 @@ __all__ = ["NonFiniteError", "Optimizer", "StepReport", *_RULES]
 
 _ONE_WAY = ("foreach", "fused")  # torch's choices between implementations; there is one here
 _REFUSED = ("capturable", "differentiable")
+_DTYPES = (torch.float32, torch.float64, torch.complex64, torch.complex128)
+_FIT = "a CPU tensor of float or double numbers, real or complex, that do not share memory"
 _OURS: dict[str, Any] = {**OPTION_DEFAULTS, "ema": None, "ema_source": None, "fallback": False}
 
 
@@ -68,25 +70,35 @@ def _team() -> int:
     return torchs if chosen is None else min(chosen, torchs)
 
 
-def _is_dense(tensor: Tensor) -> bool:
-    """Whether the elements fill their memory, in whatever order of the dimensions."""
-    expected = 1
+def _extent(tensor: Tensor) -> int:
+    """Elements from the first to the last in memory; 0 if two share a place."""
+    extent = 1
     strides = zip(tensor.stride(), tensor.shape, strict=True)
     for stride, size in sorted((stride, size) for stride, size in strides if size != 1):
-        if stride != expected:
-            return tensor.numel() == 0
-        expected *= size
-    return True
+        if stride < extent:
+            return 0
+        extent += stride * (size - 1)
+    return extent
 
 
 def _fits(tensor: Tensor) -> bool:
-    """Whether the kernels can work on a tensor's own memory."""
+    """Whether the kernels can work on a tensor."""
     return (
         tensor.layout is torch.strided
         and tensor.device.type == "cpu"
-        and tensor.dtype in (torch.float32, torch.float64)
-        and _is_dense(tensor)
+        and tensor.dtype in _DTYPES
+        and _extent(tensor) >= tensor.numel()
     )
+
+
+def _is_dense(tensor: Tensor) -> bool:
+    """Whether the elements fill their memory, in whatever order of the dimensions."""
+    return _extent(tensor) == tensor.numel() or tensor.numel() == 0
+
+
+def _is_averaged(tensor: Tensor) -> bool:
+    """Whether a buffer is averaged, not copied."""
+    return tensor.is_floating_point() or tensor.is_complex()
 
 
 def _kind(tensor: Tensor) -> str:
@@ -136,13 +148,13 @@ class _Table(_core.TensorStepper):
     def set_aside(self, i: int, grad: Any) -> None:
         """Leave a parameter to torch's own class, or refuse it."""
         if i >= len(self.group_of):
-            raise TypeError(f"ema_source must have dense CPU tensors; got {_kind(self.params[i])}")
+            raise TypeError(f"ema_source must have CPU tensors; got {_kind(self.params[i])}")
         if not self.owner.fallback:
             param = self.params[i]
             odd, what = (grad, "the gradient of ") if _fits(param) else (param, "")
             raise TypeError(
-                f"{what}{self.name(i)} must be a dense tensor of float32 or float64 on the CPU; "
-                f"got {_kind(odd)} (fallback=True leaves such to torch.optim)"
+                f"{what}{self.name(i)} must be {_FIT}; got {_kind(odd)} (fallback=True leaves "
+                "such to torch.optim)"
             )
         self.odd.append(i)
 
@@ -174,6 +186,11 @@ class _Table(_core.TensorStepper):
         """Copy of a tensor with the order of elements of another."""
         with torch.no_grad():
             return torch.empty_like(like, memory_format=torch.preserve_format).copy_(tensor)
+
+    def copy_back(self, tensor: Tensor, copied: Tensor) -> None:
+        """Write what was worked out on a copy."""
+        with torch.no_grad():
+            tensor.copy_(copied)
 
     def scalar(self, value: Any) -> Tensor:
         """0-d tensor of a number, as torch keeps them."""
@@ -215,13 +232,11 @@ class Optimizer(StepOptions, torch.optim.Optimizer):
         given = self.__signature__.bind(*args, **kwargs).arguments
         params = given.pop("params")
         options = {name: given.pop(name, default) for name, default in _OURS.items()}
-        choices = {name: given.pop(name) for name in _ONE_WAY if name in given}
         _refuse(given)
         settings = {**defaults(self.rule_name), **dict.fromkeys((*_ONE_WAY, *_REFUSED)), **given}
         if self._torch_class is not None:  # it checks the arguments and names its groups' keys
             twin = self._torch_class([torch.zeros(1)], **given)
             settings = twin.defaults
-        settings.update(choices)
         hyper_values(self.rule_name, {name: _plain(settings[name]) for name in self._names})
         self.t = self._skipped = 0
         self._last: tuple[float, float, float, bool] | None = None
@@ -259,8 +274,8 @@ class Optimizer(StepOptions, torch.optim.Optimizer):
                 if not self.fallback and not _fits(param):
                     name = f" ({group['param_names'][i]})" if "param_names" in group else ""
                     raise TypeError(
-                        f"params[{first + i}]{name} must be a dense tensor of float32 or float64 "
-                        f"on the CPU; got {_kind(param)} (fallback=True leaves such to torch.optim)"
+                        f"params[{first + i}]{name} must be {_FIT}; got {_kind(param)} "
+                        "(fallback=True leaves such to torch.optim)"
                     )
         except (TypeError, ValueError):
             self.param_groups.pop()
@@ -332,15 +347,15 @@ class Optimizer(StepOptions, torch.optim.Optimizer):
         for param, average in pairs:
             if average.shape != param.shape or average.dtype != param.dtype:
                 raise ValueError(f"ema must hold {_kind(param)}; got {_kind(average)}")
-            if average.is_floating_point() and not _fits(average):
+            if _is_averaged(average) and not (_fits(average) and _is_dense(average)):
                 raise TypeError(f"ema must hold dense CPU tensors; got {_kind(average)}")
         by_id = {id(param): average for param, average in pairs}
         own = {id(param) for param in params}
         others = [pair for pair in pairs if id(pair[0]) not in own]
         return (
             [by_id.get(id(param)) for param in params],
-            [pair for pair in others if pair[1].is_floating_point()],
-            [pair for pair in others if not pair[1].is_floating_point()],
+            [pair for pair in others if _is_averaged(pair[1])],
+            [pair for pair in others if not _is_averaged(pair[1])],
         )
 
     def _make_table(self) -> _Table:
