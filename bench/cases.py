@@ -316,7 +316,7 @@ def _model(threads: Sequence[int]) -> Iterator[Group]:
             yield Group(
                 f"yolo26n-{rule.lower()}" + (f"-threads{n}" if n > 1 else ""),
                 "YOLO26n's 366 parameters: clip, step and moving average, float32",
-                (Comparison(case, "torch", case, floor),),
+                (Comparison(case, "torch", case, floor), Comparison(case, "optax", case, 3)),
                 rounds=15,
             )
 

@@ -217,6 +217,37 @@ def _torch_model_step(case: ModelStep) -> Work:
     return step
 
 
+def _optax_rule(optax: Any, rule: str) -> Any:
+    options = dict(MODEL_HYPER.get(rule, {"lr": 1e-3}))
+    rate, decay = options.pop("lr"), options.pop("weight_decay", 0.0)
+    if rule == "AdamW":
+        options["weight_decay"] = 1e-2  # torch's default, and ours
+    made = getattr(optax, rule.lower())(rate, **options)
+    return optax.chain(optax.add_decayed_weights(decay), made) if decay else made
+
+
+def _optax_model_step(case: ModelStep) -> Work:
+    """Work as one jitted function whose inputs are donated; JAX takes the threads that it wants."""
+    jax, optax = _module("jax"), _module("optax")
+    params, grads = (list(map(jax.numpy.array, arrays)) for arrays in _model_parameters())
+    averages = [jax.numpy.array(p) for p in params]
+    rule = optax.chain(optax.clip_by_global_norm(MAX_NORM), _optax_rule(optax, case.rule))
+
+    def update(params: Any, state: Any, averages: Any, grads: Any) -> Any:
+        updates, state = rule.update(grads, state, params)
+        params = optax.apply_updates(params, updates)
+        return params, state, optax.incremental_update(params, averages, 1 - EMA_DECAY)
+
+    compiled = jax.jit(update, donate_argnums=(0, 1, 2))
+    now = params, rule.init(params), averages
+
+    def step() -> None:
+        nonlocal now
+        now = jax.block_until_ready(compiled(*now, grads))
+
+    return step
+
+
 # --- one epoch ------------------------------------------------------------------------------------
 
 
@@ -366,6 +397,7 @@ PEERS: dict[type[Case], tuple[Peer, ...]] = {
     ModelStep: (
         Peer("fastgd", "fastgd", _fastgd_model_step),
         Peer("torch", "torch", _torch_model_step),
+        Peer("optax", "optax", _optax_model_step),
     ),
     Epoch: (
         Peer("fastgd", "sklearn", _fastgd_epoch),
