@@ -11,6 +11,8 @@
 #include "parallel.h"
 #include "rules.h"
 
+#include <math.h>
+
 /* ----------------------------------------------------------------------------------------------- info tables */
 
 const fgd_rule_info fgd_rules[] = {

@@ -21,13 +21,14 @@ typedef enum { FGD_FLOAT32 = 0, FGD_FLOAT64 = 1, FGD_DTYPES = 2 } fgd_dtype;
 /* ---------------------------------------------------------------------------------------------- info tables */
 
 typedef enum {
-    FGD_NONNEGATIVE = 0, /* 0 <= value          */
-    FGD_UNIT = 1,        /* 0 <= value < 1      */
-    FGD_FLAG = 2,        /* false or true       */
-    FGD_REAL = 3,        /* any finite number   */
-    FGD_ABOVE_ONE = 4,   /* 1 < value           */
-    FGD_POSITIVE = 5,    /* 0 < value           */
-    FGD_INSIDE_UNIT = 6  /* 0 < value < 1       */
+    FGD_NONNEGATIVE = 0,  /* 0 <= value          */
+    FGD_UNIT = 1,         /* 0 <= value < 1      */
+    FGD_FLAG = 2,         /* false or true       */
+    FGD_REAL = 3,         /* any finite number   */
+    FGD_ABOVE_ONE = 4,    /* 1 < value           */
+    FGD_POSITIVE = 5,     /* 0 < value           */
+    FGD_INSIDE_UNIT = 6,  /* 0 < value < 1       */
+    FGD_OPTIONAL_UNIT = 7 /* none, which is NaN here, or 0 <= value < 1 */
 } fgd_domain;
 
 typedef struct {
@@ -45,7 +46,8 @@ enum { FGD_MAX_STATES = 4, FGD_MAX_KEPT = 4, FGD_MAX_HYPERS = 16 };
 
 typedef enum {
     FGD_ELEMENTWISE = 0, /* each element by itself */
-    FGD_LAYERWISE = 1    /* the step depends on two measures of the whole tensor */
+    FGD_LAYERWISE = 1,   /* the step depends on two measures of the whole tensor */
+    FGD_LISTWISE = 2     /* the step depends on two measures of all tensors together, and so does what is kept */
 } fgd_kind;
 
 typedef struct {
@@ -88,7 +90,7 @@ typedef struct {
     int dtype, group;
     int64_t t, since; /* steps done; those that were done when the states were made */
     double kept[FGD_MAX_KEPT];
-    /* of the step that is going on: its plan, and what a layer-wise rule has measured */
+    /* of the step that is going on: its plan, and what its rule has measured */
     ptrdiff_t plan;
     double measured[2];
 } fgd_tensor;
@@ -102,7 +104,7 @@ typedef union {
 /* One step of the tensors that share group, dtype, steps done and what is kept: worked out once. */
 typedef struct {
     const fgd_tensor *like;
-    int rule, layerwise;
+    int rule, kind;
     int pauses[FGD_MAX_STATES]; /* its hyper-parameter is zero now: neither read nor written to */
     fgd_coef coef;
     double kept[FGD_MAX_KEPT + 1]; /* afterwards */
@@ -165,9 +167,10 @@ typedef struct {
     double (*update)(const fgd_tensor *tensor, const fgd_plan *plan, const fgd_pass *pass, ptrdiff_t first,
                      ptrdiff_t n);
     double (*sum_squares)(const void *x, ptrdiff_t n);
-    /* for a rule of kind LAYERWISE: the two measures of the elements [first, first + n) */
+    /* for a rule that measures: its two measures of the elements [first, first + n), and what their sums mean */
     void (*measure)(double *measured, const fgd_tensor *tensor, const fgd_plan *plan, const fgd_pass *pass,
                     ptrdiff_t first, ptrdiff_t n);
+    void (*const *adjust)(fgd_coef *coef, double *kept, const double *measured);
     /* Trains `params` (n_features weights, then the intercept) and `state` in place; adds the rows' losses to
      * *loss_sum; on FGD_DIVERGED *failed is the position of the row, or the end of the batch, where it showed.
      * scratch holds scratch_size() bytes, aligned to 64. */

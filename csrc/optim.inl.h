@@ -84,15 +84,17 @@ FGD_OPTIM_RULES(RULE, STATES, S, FGD_NONE, FGD_NONE, FGD_NONE, FGD_NONE)
         memcpy(kept, &k, sizeof k);                                                                                    \
     }
 
-/* A layer-wise rule's measures of up to FGD_STEP_BLOCK elements are added to `measured`; adjusts says what they do to
- * its step. */
+/* The measures of up to FGD_STEP_BLOCK elements are added to `measured`; adjusts says what they do to the step. */
 #define MEASURE_ELEMENTWISE(name, formula)
-#define MEASURE_LAYERWISE(name, formula)                                                                               \
-    static void N(name##_values)(T *restrict x, T *restrict y, const T *restrict p, const T *restrict g,               \
-                                 const T *restrict s0, const T *restrict s1, ptrdiff_t n, N(formula##_coef) c)         \
+#define MEASURE_LAYERWISE(name, formula) MEASURES(name, formula) ADJUSTS(name, formula, (&c, measured))
+#define MEASURE_LISTWISE(name, formula) MEASURES(name, formula) ADJUSTS(name, formula, (&c, &k, measured))
+#define MEASURES(name, formula)                                                                                        \
+    static void N(name##_values)(double *restrict x, double *restrict y, const T *restrict p, const T *restrict g,     \
+                                 const T *restrict s0, const T *restrict s1, const T *restrict s2,                     \
+                                 const T *restrict s3, ptrdiff_t n, N(formula##_coef) c)                               \
     {                                                                                                                  \
         for (ptrdiff_t i = 0; i < n; i++) {                                                                            \
-            N(formula##_states) s = {.each = {s0[i], s1[i]}};                                                          \
+            N(formula##_states) s = {.each = {s0[i], s1[i], s2[i], s3[i]}};                                            \
             N(formula##_measure)(x + i, y + i, p[i], g[i], s, &c);                                                     \
         }                                                                                                              \
     }                                                                                                                  \
@@ -101,18 +103,23 @@ FGD_OPTIM_RULES(RULE, STATES, S, FGD_NONE, FGD_NONE, FGD_NONE, FGD_NONE)
     {                                                                                                                  \
         N(formula##_coef) c;                                                                                           \
         memcpy(&c, coef, sizeof c);                                                                                    \
-        T x[FGD_STEP_BLOCK], y[FGD_STEP_BLOCK];                                                                        \
-        const T *s0 = state[0] ? state[0] : p, *s1 = state[1] ? state[1] : p; /* a rule does not read what it lacks */ \
-        N(name##_values)(x, y, p, g, s0, s1, n, c);                                                                    \
-        measured[0] += N(sum_squares)(x, n);                                                                           \
-        measured[1] += N(sum_squares)(y, n);                                                                           \
-    }                                                                                                                  \
-    static void N(name##_adjusts)(fgd_coef * coef, const double *measured)                                             \
+        double x[FGD_STEP_BLOCK], y[FGD_STEP_BLOCK];                                                                   \
+        const T *s[FGD_MAX_STATES];                                                                                    \
+        for (int k = 0; k < FGD_MAX_STATES; k++) s[k] = state[k] ? state[k] : p; /* what it lacks, it does not read */ \
+        N(name##_values)(x, y, p, g, s[0], s[1], s[2], s[3], n, c);                                                    \
+        measured[0] += N(sum_doubles)(x, n);                                                                           \
+        measured[1] += N(sum_doubles)(y, n);                                                                           \
+    }
+#define ADJUSTS(name, formula, arguments)                                                                              \
+    static void N(name##_adjusts)(fgd_coef * coef, double *kept, const double *measured)                               \
     {                                                                                                                  \
         N(formula##_coef) c;                                                                                           \
+        name##_kept k;                                                                                                 \
         memcpy(&c, coef, sizeof c);                                                                                    \
-        N(formula##_adjust)(&c, measured);                                                                             \
+        memcpy(&k, kept, sizeof k);                                                                                    \
+        N(formula##_adjust) arguments;                                                                                 \
         memcpy(coef, &c, sizeof c);                                                                                    \
+        memcpy(kept, &k, sizeof k);                                                                                    \
     }
 
 #define RULE(name, formula, kind, counts, kept_, hypers) RULE_(name, formula, kind, counts)
@@ -141,6 +148,7 @@ static void (*const N(step)[])(const fgd_coef *, void *, const void *, void *con
 
 #define MEASURES_ELEMENTWISE(name) NULL
 #define MEASURES_LAYERWISE(name) N(name##_measures)
+#define MEASURES_LISTWISE(name) N(name##_measures)
 static void (*const N(measures)[])(const fgd_coef *, double *, const T *, const T *, void *const *, ptrdiff_t) = {
 #define RULE(name, formula, kind, states, kept, hypers) MEASURES_##kind(name),
     FGD_OPTIM_RULES(RULE, FGD_NONE, FGD_NONE, FGD_NONE, FGD_NONE, FGD_NONE, FGD_NONE)
@@ -149,7 +157,8 @@ static void (*const N(measures)[])(const fgd_coef *, double *, const T *, const 
 
 #define ADJUSTS_ELEMENTWISE(name) NULL
 #define ADJUSTS_LAYERWISE(name) N(name##_adjusts)
-static void (*const N(adjusts)[])(fgd_coef *, const double *) = {
+#define ADJUSTS_LISTWISE(name) N(name##_adjusts)
+static void (*const N(adjusts)[])(fgd_coef *, double *, const double *) = {
 #define RULE(name, formula, kind, states, kept, hypers) ADJUSTS_##kind(name),
     FGD_OPTIM_RULES(RULE, FGD_NONE, FGD_NONE, FGD_NONE, FGD_NONE, FGD_NONE, FGD_NONE)
 #undef RULE
@@ -157,10 +166,15 @@ static void (*const N(adjusts)[])(fgd_coef *, const double *) = {
 
 #undef MEASURE_ELEMENTWISE
 #undef MEASURE_LAYERWISE
+#undef MEASURE_LISTWISE
+#undef MEASURES
 #undef MEASURES_ELEMENTWISE
 #undef MEASURES_LAYERWISE
+#undef MEASURES_LISTWISE
+#undef ADJUSTS
 #undef ADJUSTS_ELEMENTWISE
 #undef ADJUSTS_LAYERWISE
+#undef ADJUSTS_LISTWISE
 #undef VARIANT
 #undef VARIANTS_0_1
 #undef VARIANTS_1_0

@@ -6,14 +6,16 @@
  *   to it is dropped.
  * - K(name): a number that the rule carries from step to step; zero at first.
  * - H(name, default, domain): a hyper-parameter, in the order of torch.optim's arguments. Words that end in
- *   digits make a tuple (beta1, beta2: betas; not l1, l2), `maximize` and what follows it goes by keyword.
+ *   digits make a tuple (beta1, beta2: betas; not l1, l2), an underscore behind the digit keeps them out of it (beta3_
+ * is called beta3); `maximize` and what follows it goes by keyword. NAN, the default of an optional one, is None.
  * Everything else that lists rules is generated from these rows: the info table, the kernels, the Python classes, the
  * tests, the benchmarks and the table in the documentation.
  *
  * A formula is `<rule>_prepare` (once a step: what does not depend on the element, worked out in double; it may change
  * what is kept), and `<formula>_point` (one element). `first` is 1 in the first step of a parameter's states, else 0.
  * A rule of kind LAYERWISE has two parts more: `<formula>_measure` gives two numbers for an element before anything is
- * changed, and `<formula>_adjust` gets the sums of their squares over the tensor.
+ * changed, and `<formula>_adjust` gets their sums over the tensor. So has one of kind LISTWISE, whose sums are over all
+ * tensors, and which keeps the same numbers for all of them; its `<formula>_adjust` may change what is kept, too.
  * Compiled without contraction of a*b+c, an element's bits do not depend on the instruction set, on its place in the
  * array or on the number of threads. */
 #ifndef FASTGD_OPTIM_RULES_H
@@ -90,7 +92,13 @@
              trust_coefficient, 1e-3, NONNEGATIVE) H(eps, 0, NONNEGATIVE) H(nesterov, 0, FLAG) H(maximize, 0, FLAG)))  \
     RULE(lamb, lamb, LAYERWISE, STATES(2, 0, S(exp_avg, always) S(exp_avg_sq, always)), KEPT(),                        \
          HYPERS(H(lr, 1e-3, NONNEGATIVE) H(beta1, 0.9, UNIT) H(beta2, 0.999, UNIT) H(eps, 1e-6, NONNEGATIVE)           \
-                    H(eps_root, 0, NONNEGATIVE) H(weight_decay, 0, NONNEGATIVE) H(maximize, 0, FLAG)))
+                    H(eps_root, 0, NONNEGATIVE) H(weight_decay, 0, NONNEGATIVE) H(maximize, 0, FLAG)))                 \
+    RULE(prodigy, prodigy, LISTWISE,                                                                                   \
+         STATES(4, 0, S(exp_avg, always) S(exp_avg_sq, always) S(grad_sum, always) S(params0, always)),                \
+         KEPT(K(d) K(numerator_weighted)),                                                                             \
+         HYPERS(H(lr, 1, NONNEGATIVE) H(beta1, 0.9, UNIT) H(beta2, 0.999, UNIT) H(beta3_, NAN, OPTIONAL_UNIT)          \
+                    H(eps, 1e-8, NONNEGATIVE) H(weight_decay, 0, NONNEGATIVE) H(safeguard_warmup, 0, FLAG)             \
+                        H(d0, 1e-6, POSITIVE) H(d_coef, 1, POSITIVE) H(maximize, 0, FLAG)))
 
 #endif
 
@@ -691,6 +699,8 @@ static inline void N(schedule_free_adamw_point)(T *p, T grad, N(schedule_free_ad
     N(schedule_free_move)(p, &s->z, step + c->decay * *p, c);
 }
 
+static inline double N(square)(T x) { return (double)x * (double)x; }
+
 /* What a layer-wise rule multiplies its step by: |parameter| / (|update| + eps), or 1 where one of them is zero. */
 static inline double N(trust_ratio)(const double *measured, double coefficient, double eps)
 {
@@ -718,11 +728,12 @@ static inline N(lars_coef) N(lars_prepare)(const lars_hypers *h, lars_kept *kept
     return c;
 }
 
-static inline void N(lars_measure)(T *of_param, T *of_update, T p, T grad, N(lars_states) s, const N(lars_coef) *c)
+static inline void N(lars_measure)(double *of_param, double *of_update, T p, T grad, N(lars_states) s,
+                                   const N(lars_coef) *c)
 {
     (void)s;
-    *of_param = p;
-    *of_update = c->sign * grad + c->weight_decay * p;
+    *of_param = N(square)(p);
+    *of_update = N(square)(c->sign * grad + c->weight_decay * p);
 }
 
 static inline void N(lars_adjust)(N(lars_coef) *c, const double *measured)
@@ -766,10 +777,11 @@ static inline T N(lamb_direction)(T p, T grad, N(lamb_states) *s, const N(lamb_c
     return s->exp_avg * c->correction1 / (root + c->eps) + c->weight_decay * p;
 }
 
-static inline void N(lamb_measure)(T *of_param, T *of_update, T p, T grad, N(lamb_states) s, const N(lamb_coef) *c)
+static inline void N(lamb_measure)(double *of_param, double *of_update, T p, T grad, N(lamb_states) s,
+                                   const N(lamb_coef) *c)
 {
-    *of_param = p;
-    *of_update = N(lamb_direction)(p, grad, &s, c);
+    *of_param = N(square)(p);
+    *of_update = N(square)(N(lamb_direction)(p, grad, &s, c));
 }
 
 static inline void N(lamb_adjust)(N(lamb_coef) *c, const double *measured)
@@ -780,6 +792,69 @@ static inline void N(lamb_adjust)(N(lamb_coef) *c, const double *measured)
 static inline void N(lamb_point)(T *p, T grad, N(lamb_states) *s, const N(lamb_coef) *c)
 {
     *p -= c->lr * N(lamb_direction)(*p, grad, s, c);
+}
+
+/* Prodigy. Mishchenko & Defazio, "Prodigy: an expeditiously adaptive parameter-free learner", ICML 2024, algorithm 4
+ * (Adam), as in optax: with the bias correction in the rate, the new d in front of eps, and both sums over d0. One
+ * estimate d of the distance to the solution serves all tensors: as long as going on from params0 is downhill, it is
+ * further than thought. */
+typedef struct {
+    T sign, start, beta1, from_grad, beta2, from_square, beta3, weight, to_distance, rate, eps, weight_decay;
+    double forget, d_coef;
+} N(prodigy_coef);
+
+static inline N(prodigy_coef) N(prodigy_prepare)(const prodigy_hypers *h, prodigy_kept *kept, int64_t t, int first)
+{
+    if (kept->d == 0) kept->d = h->d0; /* no tensor has taken a step yet */
+    const double d = kept->d, beta3 = h->beta3_ == h->beta3_ ? h->beta3_ : sqrt(h->beta2);
+    const double rate = h->lr * d * sqrt(1 - pow(h->beta2, (double)t)) / (1 - pow(h->beta1, (double)t));
+    N(prodigy_coef) c;
+    c.sign = h->maximize != 0 ? -1 : 1;
+    c.start = first ? 1 : 0;
+    c.beta1 = (T)h->beta1;
+    c.from_grad = (T)((1 - h->beta1) * d);
+    c.beta2 = (T)h->beta2;
+    c.from_square = (T)((1 - h->beta2) * d * d);
+    c.beta3 = (T)beta3;
+    c.weight = (T)((h->safeguard_warmup != 0 ? d : rate) * d / h->d0);
+    c.to_distance = (T)(rate * d / h->d0);
+    c.rate = (T)rate;
+    c.eps = (T)h->eps;
+    c.weight_decay = (T)h->weight_decay;
+    c.forget = beta3;
+    c.d_coef = h->d_coef;
+    return c;
+}
+
+/* moves the sum of gradients on */
+static inline T N(prodigy_sum)(T grad, N(prodigy_states) *s, const N(prodigy_coef) *c)
+{
+    return s->grad_sum = c->beta3 * s->grad_sum + c->weight * (c->sign * grad);
+}
+
+static inline void N(prodigy_measure)(double *downhill, double *length, T p, T grad, N(prodigy_states) s,
+                                      const N(prodigy_coef) *c)
+{
+    const double way = (double)(s.params0 + c->start * p) - (double)p, sum = N(prodigy_sum)(grad, &s, c);
+    *downhill = (double)c->to_distance * (double)(c->sign * grad) * way;
+    *length = sum < 0 ? -sum : sum;
+}
+
+static inline void N(prodigy_adjust)(N(prodigy_coef) *c, prodigy_kept *kept, const double *measured)
+{
+    kept->numerator_weighted = c->forget * kept->numerator_weighted + measured[0];
+    if (measured[1] != 0) kept->d = MAX(kept->d, c->d_coef * kept->numerator_weighted / measured[1]);
+    c->eps = (T)(c->eps * kept->d);
+}
+
+static inline void N(prodigy_point)(T *p, T grad, N(prodigy_states) *s, const N(prodigy_coef) *c)
+{
+    const T g = c->sign * grad;
+    s->params0 += c->start * *p;
+    (void)N(prodigy_sum)(grad, s, c);
+    s->exp_avg = c->beta1 * s->exp_avg + c->from_grad * g;
+    s->exp_avg_sq = c->beta2 * s->exp_avg_sq + c->from_square * g * g;
+    *p -= c->rate * (s->exp_avg / (SQRT(s->exp_avg_sq) + c->eps) + c->weight_decay * *p);
 }
 
 #undef SIGN

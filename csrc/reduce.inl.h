@@ -52,7 +52,18 @@ static double N(sum_squares)(const void *x, ptrdiff_t n)
     return N(add_up)(sums);
 }
 
-/* the same of x - y */
+/* the same of doubles themselves */
+static double N(sum_doubles)(const double *restrict x, ptrdiff_t n)
+{
+    double sums[N(SUMS)] = {0};
+    ptrdiff_t i = 0;
+    for (; i + N(SUMS) <= n; i += N(SUMS))
+        for (int k = 0; k < N(SUMS); k++) sums[k] += x[i + k];
+    for (int k = 0; i < n; i++, k++) sums[k] += x[i];
+    return N(add_up)(sums);
+}
+
+/* the sum of the squares of x - y */
 static double N(sum_squared_differences)(const T *restrict x, const T *restrict y, ptrdiff_t n)
 {
     double sums[N(SUMS)] = {0};

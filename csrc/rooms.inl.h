@@ -9,7 +9,7 @@
 #include "train.inl.h"
 
 static const fgd_typed_kernels N(kernels) = {
-    N(prepare), N(step),         N(update_range), N(sum_squares), N(measure_range),
+    N(prepare), N(step),         N(update_range), N(sum_squares), N(measure_range), N(adjusts),
     N(train),   N(scratch_size), N(evaluate),     N(all_finite),  N(sum_all),
 };
 

@@ -1,5 +1,5 @@
 /* One step of an optimizer over a list of tensors and threads:
- * plan -> norm and guard -> clip factor -> (measures of layer-wise rules) -> update.
+ * plan -> norm and guard -> clip factor -> (measures of rules that need some) -> update.
  *
  * The list is cut into chunks that depend on the tensors alone. Each thread takes neighbouring chunks, the same in both
  * passes, so that the gradients of the second are still in its caches; sums over chunks are added in order. Nothing of
@@ -19,7 +19,11 @@ typedef struct {
     double *sums; /* two for each chunk, in order */
     fgd_report *report;
     fgd_pass pass;
-    int needs_norm, layerwise;
+    int needs_norm, measures;
+    ptrdiff_t n_plans;
+    double listed[2];        /* the measures of all tensors together, */
+    const fgd_tensor *known; /* one of those whose rule is LISTWISE, if any has taken a step, */
+    const fgd_plan *leader;  /* and what they all keep afterwards */
     fgd_status status;
     fgd_atomic squared, measured, left;
 } fgd_job;
@@ -52,37 +56,52 @@ static int pauses(const fgd_rule_info *rule, int state, const double *hypers)
     return 0; /* kept always */
 }
 
+/* What a LISTWISE rule keeps is the same for all its tensors, and known to those that have taken a step. */
+static int is_listed(const fgd_tensor *t, const fgd_group *groups)
+{
+    return fgd_rules[groups[t->group].rule].kind == FGD_LISTWISE;
+}
+
+static void find_known(fgd_job *job, const fgd_group *groups)
+{
+    for (ptrdiff_t i = 0; i < job->n_tensors && !job->known; i++) {
+        const fgd_tensor *t = job->tensors + i;
+        if (t->t > 0 && is_listed(t, groups)) job->known = t;
+    }
+}
+
 /* Finds or makes the plan of every tensor that takes part. */
 static void make_plans(fgd_job *job, const fgd_group *groups)
 {
-    ptrdiff_t n_plans = 0;
     for (ptrdiff_t i = 0; i < job->n_tensors; i++) {
         fgd_tensor *t = job->tensors + i;
         if (!t->grad) continue;
-        for (t->plan = n_plans - 1; t->plan >= 0 && !alike(job->plans[t->plan].like, t);) t->plan--;
+        for (t->plan = job->n_plans - 1; t->plan >= 0 && !alike(job->plans[t->plan].like, t);) t->plan--;
         if (t->plan >= 0) continue;
-        t->plan = n_plans++;
+        t->plan = job->n_plans++;
         fgd_plan *plan = job->plans + t->plan;
         plan->like = t;
         plan->rule = groups[t->group].rule;
-        plan->layerwise = fgd_rules[plan->rule].kind == FGD_LAYERWISE;
-        job->layerwise |= plan->layerwise;
+        plan->kind = fgd_rules[plan->rule].kind;
+        job->measures |= plan->kind != FGD_ELEMENTWISE;
+        const int listed = plan->kind == FGD_LISTWISE;
+        if (listed && !job->leader) job->leader = plan;
         for (int k = 0; k < FGD_MAX_STATES; k++)
             plan->pauses[k] = pauses(&fgd_rules[plan->rule], k, groups[t->group].hypers);
-        memcpy(plan->kept, t->kept, sizeof t->kept);
+        memcpy(plan->kept, listed && job->known ? job->known->kept : t->kept, sizeof t->kept);
         plan->kept[FGD_MAX_KEPT] = 0;
         fgd_active->dtype[t->dtype]->prepare[plan->rule](&plan->coef, plan->kept, groups[t->group].hypers, t->t + 1,
                                                          is_first(t));
     }
 }
 
-static void keep(fgd_job *job)
+static void keep(fgd_job *job, const fgd_group *groups)
 {
     for (ptrdiff_t i = 0; i < job->n_tensors; i++) {
         fgd_tensor *t = job->tensors + i;
-        if (!t->grad) continue;
-        memcpy(t->kept, job->plans[t->plan].kept, sizeof t->kept);
-        t->t++;
+        if (t->grad) memcpy(t->kept, job->plans[t->plan].kept, sizeof t->kept);
+        if (t->grad) t->t++;
+        if (t->t > 0 && job->leader && is_listed(t, groups)) memcpy(t->kept, job->leader->kept, sizeof t->kept);
     }
 }
 
@@ -99,7 +118,7 @@ static void square_chunk(fgd_job *job, const fgd_tensor *t, ptrdiff_t first, ptr
 
 static void measure_chunk(fgd_job *job, const fgd_tensor *t, ptrdiff_t first, ptrdiff_t n, double *sums)
 {
-    if (t->grad && job->plans[t->plan].layerwise)
+    if (t->grad && job->plans[t->plan].kind != FGD_ELEMENTWISE)
         fgd_active->dtype[t->dtype]->measure(sums, t, job->plans + t->plan, &job->pass, first, n);
 }
 
@@ -169,17 +188,21 @@ static void decide(fgd_job *job)
     job->pass.changes_grad = job->pass.factor != 1 || o->clip_value < INFINITY;
 }
 
-/* Adds up the measures of each tensor. */
+/* Adds up the measures of each tensor, and of all whose rule is LISTWISE. */
 static void add_measures(fgd_job *job)
 {
     const double *sums = job->sums;
     for (ptrdiff_t i = 0; i < job->n_tensors; i++) {
         fgd_tensor *t = job->tensors + i;
         t->measured[0] = t->measured[1] = 0;
-        const int measured = t->grad && job->plans[t->plan].layerwise;
+        const int kind = t->grad ? job->plans[t->plan].kind : FGD_ELEMENTWISE;
         for (ptrdiff_t c = 0; c < n_chunks(t->size); c++, sums += 2)
-            if (measured) t->measured[0] += sums[0], t->measured[1] += sums[1];
+            if (kind != FGD_ELEMENTWISE) t->measured[0] += sums[0], t->measured[1] += sums[1];
+        if (kind == FGD_LISTWISE) job->listed[0] += t->measured[0], job->listed[1] += t->measured[1];
     }
+    for (fgd_plan *plan = job->plans; plan < job->plans + job->n_plans; plan++)
+        if (plan->kind == FGD_LISTWISE)
+            fgd_active->dtype[plan->like->dtype]->adjust[plan->rule](&plan->coef, plan->kept, job->listed);
 }
 
 /* --------------------------------------------------------------------------------------------------- the threads */
@@ -208,7 +231,7 @@ static void work(fgd_job *job, int me, int all)
         for_chunks(job, first, end, FGD_STEP_CHUNK, square_chunk);
         between(job, &job->squared, all, decide);
     }
-    if (job->status == FGD_OK && job->layerwise) {
+    if (job->status == FGD_OK && job->measures) {
         for_chunks(job, first, end, FGD_STEP_CHUNK, measure_chunk);
         between(job, &job->measured, all, add_measures);
     }
@@ -233,6 +256,7 @@ fgd_status fgd_step(fgd_report *report, fgd_tensor *tensors, fgd_plan *plans, do
                           .average_weight = options->average_weight,
                           .zero_grads = options->zero_grads,
                           .norms = options->norms};
+    find_known(&job, groups);
     make_plans(&job, groups);
     if (!job.needs_norm) decide(&job);
     const int team = fgd_team(threads, (double)job.total, FGD_SERIAL_STEP);
@@ -244,6 +268,6 @@ fgd_status fgd_step(fgd_report *report, fgd_tensor *tensors, fgd_plan *plans, do
     }
     if (job.status != FGD_OK) return job.status;
     if (options->norms) report->update_norm = sqrt(total_of(&job));
-    keep(&job);
+    keep(&job, groups);
     return FGD_OK;
 }

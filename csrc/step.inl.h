@@ -47,6 +47,14 @@ static void N(measure_range)(double *measured, const fgd_tensor *tensor, const f
     }
 }
 
+/* what is kept is the plan's, which the tensors share */
+static void N(layer_adjusts)(fgd_coef *coef, const fgd_plan *plan, const double *measured)
+{
+    double kept[FGD_MAX_KEPT + 1];
+    memcpy(kept, plan->kept, sizeof kept);
+    N(adjusts)[plan->rule](coef, kept, measured);
+}
+
 static double N(update_range)(const fgd_tensor *tensor, const fgd_plan *plan, const fgd_pass *pass, ptrdiff_t first,
                               ptrdiff_t n)
 {
@@ -57,7 +65,7 @@ static double N(update_range)(const fgd_tensor *tensor, const fgd_plan *plan, co
     double sum = 0;
     fgd_coef coef;
     if (plan) coef = plan->coef;
-    if (plan && plan->layerwise) N(adjusts)[plan->rule](&coef, tensor->measured);
+    if (plan && plan->kind == FGD_LAYERWISE) N(layer_adjusts)(&coef, plan, tensor->measured);
     for (ptrdiff_t i = first; i < first + n; i += block) {
         const ptrdiff_t length = first + n - i < block ? first + n - i : block;
         if (plan) {

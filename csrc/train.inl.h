@@ -78,10 +78,17 @@ static void N(rule_update)(T *params, T *restrict gradient, void *const *state, 
         N(step)[s->rule](&coef, params, gradient, state, last);
         return;
     }
-    fgd_tensor tensor = {.param = params, .grad = gradient}; /* a layer each: the weights, the intercept */
+    fgd_tensor tensor = {.param = params, .grad = gradient};
     memcpy(tensor.state, state, sizeof tensor.state);
-    const fgd_plan plan = {.rule = s->rule, .layerwise = 1, .coef = coef};
+    fgd_plan plan = {.rule = s->rule, .kind = fgd_rules[s->rule].kind, .coef = coef};
     const fgd_pass pass = {.factor = 1};
+    if (plan.kind == FGD_LISTWISE) {
+        N(measure_range)(tensor.measured, &tensor, &plan, &pass, 0, last);
+        N(adjusts)[plan.rule](&plan.coef, s->kept, tensor.measured);
+        (void)N(update_range)(&tensor, &plan, &pass, 0, last);
+        return;
+    }
+    /* a layer each: the weights, the intercept */
     for (ptrdiff_t first = 0, end = n; first < last; first = end, end = last) {
         N(measure_range)(tensor.measured, &tensor, &plan, &pass, first, end - first);
         (void)N(update_range)(&tensor, &plan, &pass, first, end - first);

@@ -4,17 +4,17 @@ Rules, hyper-parameters and their domains are read from the table, so that a new
 ``csrc/optim_rules.h`` is tested as soon as it is there.
 """
 
-import re
-
 import numpy as np
 import pytest
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
 from fastgd import _core, optim
+from fastgd._hypers import tuple_name
 from fastgd.optim import CLASSES
 
 RULES = tuple(_core.RULES)
+APART = tuple(r for r in RULES if _core.RULES[r]["kind"] != "listwise")  # each tensor by itself
 OPTIONS = ("max_norm", "clip_value", "nonfinite", "ema_decay", "report_norms")
 SHAPES = ((3, 4), (5,), (), (0, 2), (9,))
 # beyond FGD_SERIAL_STEP, so that four threads share it; their borders lie inside tensors
@@ -27,6 +27,7 @@ VALUES = {  # by domain: what hypothesis draws, and a value that is nobody's def
     "above_one": (st.floats(1.001, 2.0), 1.5),
     "positive": (st.floats(0.125, 2.0), 0.5),
     "inside_unit": (st.floats(0.25, 0.9999), 0.625),
+    "optional_unit": (st.none() | st.floats(1e-3, 0.9999), 0.625),
     "flag": (st.booleans(), True),
     "real": (st.just(0.0) | st.floats(-1.0, 1.0), 0.25),
 }
@@ -38,10 +39,10 @@ def public(row):
     """Hyper-parameters as classes and specification take them, from those of the table's row."""
     found = {}
     for name, value in row.items():
-        if re.fullmatch(r"\w{2,}[1-9]", name):
-            found[name[:-1] + "s"] = (*found.get(name[:-1] + "s", ()), value)
+        if together := tuple_name(name):
+            found[together] = (*found.get(together, ()), value)
         else:
-            found[name] = value
+            found[name.rstrip("_")] = value
     return found
 
 
@@ -112,7 +113,8 @@ def busy_row(rule):
     base = defaults(rule)
 
     def is_busy(row):
-        return sum(v != 0 for v in row.values()), sum(row[name] != base[name] for name in base)
+        different = sum(row[name] != base[name] for name in base)
+        return sum(v not in (0, None) for v in row.values()), different
 
     return max(option_sets(rule), key=is_busy)
 

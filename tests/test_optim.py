@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 from optimizers import (
+    APART,
     BIG,
     CLASSES,
     OPTIONS,
@@ -47,6 +48,28 @@ from fastgd import _core, optim, reference
 RTOL = {np.dtype(np.float64): 1e-12, np.dtype(np.float32): 200 * 2.0**-23}
 
 
+class Twin:
+    """What one call of the specification is for: a tensor, or all, one behind the other."""
+
+    def __init__(self, rule, params, members):
+        self.rule, self.members = rule, list(members)
+        self.param, self.state = self.of(params), {}
+
+    def of(self, arrays):
+        """Numbers of these arrays that are the twin's."""
+        return [x for i in self.members for x in np.ravel(arrays[i]).tolist()]
+
+    def step(self, grads, t, **row):
+        """Take a step."""
+        reference.RULES[self.rule](self.param, self.of(grads), self.state, t, **row)
+
+
+def twins_in_the_specification(rule, params):
+    """Return what the calls of the specification are for, if `params` are the parameters."""
+    each = [[i] for i in range(len(params))] if rule in APART else [range(len(params))]
+    return [Twin(rule, params, members) for members in each]
+
+
 def assert_follows_reference(rule, row, params, grads, *, restart=False):
     """Fail if a step leads elsewhere than the specification, which computes in float64.
 
@@ -56,27 +79,34 @@ def assert_follows_reference(rule, row, params, grads, *, restart=False):
     """
     rtol = RTOL[params[0].dtype]
     start = copies(params)
-    expected = [p.ravel().tolist() for p in params]
-    states = [{} for _ in params]
-    largest = [max(map(abs, e), default=0.0) for e in expected]
+    twins = twins_in_the_specification(rule, params)
+    largest = [max(map(abs, twin.param), default=0.0) for twin in twins]
     opt = CLASSES[rule](params, **public(row))
     for t, step in enumerate(grads, 1):
         if restart:
             for p, s in zip(params, start, strict=True):
                 p[...] = s
-            expected = [s.ravel().tolist() for s in start]
+            for twin in twins:
+                twin.param[:] = twin.of(start)
         opt.step(step)
-        for i, (p, g) in enumerate(zip(params, step, strict=True)):
-            reference.RULES[rule](expected[i], g.ravel().tolist(), states[i], t, **public(row))
-            largest[i] = max(largest[i], *map(abs, expected[i]), 0.0)
-            assert_allclose(p.ravel(), expected[i], 0, rtol * largest[i], err_msg=f"step {t}")
+        for i, twin in enumerate(twins):
+            twin.step(step, t, **public(row))
+            largest[i] = max(largest[i], *map(abs, twin.param), 0.0)
+            atol = rtol * largest[i]
+            assert_allclose(twin.of(params), twin.param, 0, atol, err_msg=f"step {t}")
     saved = opt.state_dict()["state"]
-    for i, kept in enumerate(states):
-        assert saved[i].pop("step") == len(grads)
-        assert saved[i].keys() == kept.keys() - not_kept(rule, row)
-        for name in saved[i]:  # 1 is the size of a gradient: in an average they may cancel
-            atol = rtol * max(1.0, *map(abs, kept[name]), 0.0)
-            assert_allclose(np.ravel(saved[i][name]), kept[name], 0, atol, err_msg=name)
+    assert all(states.pop("step") == len(grads) for states in saved.values())
+    for twin in twins:
+        names = {name for i in twin.members for name in saved[i]}
+        assert names == twin.state.keys() - not_kept(rule, row)
+        for name in names:  # 1 is the size of a gradient: in an average they may cancel
+            atol = rtol * max(1.0, *map(abs, twin.state[name]), 0.0)
+            if name in _core.RULES[rule]["kept"]:
+                assert len({saved[i][name] for i in twin.members}) == 1
+                actual = [saved[twin.members[0]][name]]
+            else:
+                actual = twin.of([states[name] for states in saved.values()])
+            assert_allclose(actual, twin.state[name], 0, atol, err_msg=name)
 
 
 # ---- the table -----------------------------------------------------------------------------------
@@ -264,6 +294,7 @@ def test_schedule_free_result_is_that_of_the_specification(name, dtype, rng):
         )
 
 
+@pytest.mark.parametrize("rule", APART)
 def test_float32_and_float64_in_one_list(rule, rng, assert_same_bits):
     """Protects mixed models: each parameter is computed in its own precision."""
     params = [arrays(rng, d, [(67,)])[0] for d in ("f4", "f8", "f4")]
@@ -388,6 +419,7 @@ def test_same_bits_at_every_size(rule, dtype, size, rng, assert_same_bits):
         assert_same_bits(other, bits[0])
 
 
+@pytest.mark.parametrize("rule", APART)
 def test_list_and_single_calls_have_the_same_bits(rule, dtype, assert_same_bits):
     """Protects the one call for a list: tensors do not influence each other."""
     fastgd.set_num_threads(3)

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 from optimizers import (
+    APART,
     CLASSES,
     SHAPES,
     arrays,
@@ -26,6 +27,7 @@ from fastgd import optim, schedules
 # ---- groups --------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("rule", APART)
 def test_groups_have_hyper_parameters_of_their_own(rule, dtype, rng, assert_same_bits):
     """Protects groups: each is as an optimizer of its own, arguments fill what it leaves out."""
     params = arrays(rng, dtype)
@@ -302,6 +304,7 @@ def test_all_parameters_may_rest():
 # ---- add_param_group -----------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("rule", APART)
 def test_added_group_joins_in(rule, dtype, rng, assert_same_bits):
     """Protects growth: the old ones go on as if nothing were, the new one begins at its step 1."""
     params = arrays(rng, dtype)

@@ -207,11 +207,11 @@ def test_torchs_state_dict_can_be_loaded(torch, rule, rng):
 def test_kept_numbers_and_steps_are_in_the_state(rule, rng):
     """Protects what a rule carries along beside arrays: it is saved by its name, per parameter."""
     opt = CLASSES[rule](arrays(rng, np.float64), **busy(rule))
-    opt.step([None, *arrays(rng, np.float64)[1:]])
+    train(opt, [[None, *arrays(rng, np.float64)[1:]] for _ in range(2)])
     kept = _core.RULES[rule]["kept"]
     for i, states in opt.state_dict()["state"].items():
         assert list(states) == ["step", *opt.state[i], *kept]
-        assert states["step"] == (i > 0)
+        assert states["step"] == 2 * (i > 0)
         assert [states[name] for name in kept] == list(opt.progress(i)[2][: len(kept)])
         assert all((states[name] != 0) == (i > 0) for name in kept)
 

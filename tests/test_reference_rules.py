@@ -401,7 +401,7 @@ OPTAX = {  # rule: optax's (made from optax, lr, options), hyper-parameters, nam
             d_coef=[1.0, 3.0],
             **DECAY_AND_SIGN,
         )
-        + grid(eps=[1e-3], d0=[0.1]),
+        + grid(eps=[1e-3], safeguard_warmup=[False, True], d0=[0.1]),
         {
             "exp_avg": "exp_avg",
             "exp_avg_sq": "exp_avg_sq",

@@ -21,7 +21,7 @@ OWN = sorted(CLASSES.keys() - TORCHS.keys())
 SHAPES = ((3, 4), (5,), (), (0, 2), (2, 3, 4, 5))
 OTHER = {
     "nonnegative": 0.125, "unit": 0.5, "flag": True, "real": 0.25, "above_one": 1.5,
-    "positive": 0.5, "inside_unit": 0.5,
+    "positive": 0.5, "inside_unit": 0.5, "optional_unit": 0.5,
 }  # fmt: skip
 TOLERANCE = {torch.float64: (1e-9, 1e-12), torch.float32: (2e-5, 2e-6)}
 
@@ -133,6 +133,8 @@ def public(rule, given):
     for name, value, _ in _core.RULES[rule]["hypers"]:
         if together := tuple_name(name):
             tuples.setdefault(together, []).append(others.pop(name, value))
+        elif name.endswith("_") and name in others:
+            others[name.rstrip("_")] = others.pop(name)
     return others | {name: tuple(values) for name, values in tuples.items()}
 
 

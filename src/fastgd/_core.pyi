@@ -10,10 +10,10 @@ _Array = NDArray[Any]  # float32 or float64
 
 class _Rule(TypedDict):
     number: int
-    kind: str  # "elementwise" or "layerwise"
+    kind: str  # "elementwise", "layerwise" or "listwise"
     states: tuple[tuple[str, str], ...]  # name; the hyper-parameter it is kept for, or "always"
     kept: tuple[str, ...]  # numbers that are carried from step to step
-    hypers: tuple[tuple[str, float, str], ...]  # name, default, domain
+    hypers: tuple[tuple[str, float | None, str], ...]  # name, default, domain
 
 class _Loss(TypedDict):
     number: int

@@ -61,10 +61,17 @@ class NonFiniteError(FloatingPointError, ValueError):
 cdef dict _domains = {
     c.FGD_NONNEGATIVE: "nonnegative", c.FGD_UNIT: "unit", c.FGD_FLAG: "flag", c.FGD_REAL: "real",
     c.FGD_ABOVE_ONE: "above_one", c.FGD_POSITIVE: "positive", c.FGD_INSIDE_UNIT: "inside_unit",
+    c.FGD_OPTIONAL_UNIT: "optional_unit",
 }
 
 
-cdef dict _kinds = {c.FGD_ELEMENTWISE: "elementwise", c.FGD_LAYERWISE: "layerwise"}
+cdef dict _kinds = {
+    c.FGD_ELEMENTWISE: "elementwise", c.FGD_LAYERWISE: "layerwise", c.FGD_LISTWISE: "listwise",
+}
+
+
+cdef object _number_or_none(double value):
+    return None if value != value else value
 
 
 cdef dict _read_rules():
@@ -78,7 +85,7 @@ cdef dict _read_rules():
             "states": tuple((rule.states[k].name.decode(), rule.states[k].kept_if.decode())
                             for k in range(rule.n_states)),
             "kept": tuple(rule.kept[k].decode() for k in range(rule.n_kept)),
-            "hypers": tuple((rule.hypers[k].name.decode(), rule.hypers[k].value,
+            "hypers": tuple((rule.hypers[k].name.decode(), _number_or_none(rule.hypers[k].value),
                              _domains[rule.hypers[k].domain]) for k in range(rule.n_hypers)),
         }
     return rules

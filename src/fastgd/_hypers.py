@@ -22,6 +22,7 @@ _DOMAINS: dict[str, tuple[str, Callable[[float], bool]]] = {
     "above_one": ("a finite number above 1", lambda v: math.isfinite(v) and v > 1),
     "positive": ("a finite number above 0", lambda v: math.isfinite(v) and v > 0),
     "inside_unit": ("a number above 0 and below 1", lambda v: 0 < v < 1),
+    "optional_unit": ("None, or a number, 0 or more and below 1", lambda v: 0 <= v < 1),
     "flag": ("True or False", lambda v: v in (0, 1)),
     "real": ("a finite number", math.isfinite),
 }
@@ -53,6 +54,10 @@ MEANINGS = {
     "weight_lr_power": "How much more a step with a large learning rate weighs in the average.",
     "trust_coefficient": "Length of a step for each unit of the parameter's length.",
     "t0": "Step at which averaging starts.",
+    "beta3": "Decay rate of the estimate; None is the square root of beta2.",
+    "safeguard_warmup": "Leave the learning rate out of the sum of gradients, for a warm-up.",
+    "d0": "Where the estimate of the distance to the solution starts; smaller than any expected.",
+    "d_coef": "Factor of that estimate.",
 }
 
 
@@ -62,19 +67,28 @@ def tuple_name(name: str) -> str | None:
     return match[1] + "s" if match else None
 
 
-def defaults(rule: str) -> dict[str, Any]:
-    """Public hyper-parameters of a rule with their defaults, in order."""
+def public(rule: str, values: Sequence[Any]) -> dict[str, Any]:
+    """Hyper-parameters by their public names, from those of the row; NaN is None."""
     found: dict[str, Any] = {}
-    for name, value, domain in _core.RULES[rule]["hypers"]:
+    for (name, _, domain), given in zip(_core.RULES[rule]["hypers"], values, strict=True):
+        value = None if given != given else given
         if together := tuple_name(name):
             found[together] = (*found.get(together, ()), value)
         else:
-            found[name] = bool(value) if domain == "flag" else value
+            is_flag = domain == "flag" and not callable(value)
+            found[name.rstrip("_")] = bool(value) if is_flag else value
     return found
+
+
+def defaults(rule: str) -> dict[str, Any]:
+    """Public hyper-parameters of a rule with their defaults, in order."""
+    return public(rule, [value for _, value, _ in _core.RULES[rule]["hypers"]])
 
 
 def number(name: str, value: Any, domain: str) -> float:
     """Return hyper-parameter `name` as a float if it lies in its domain, else raise."""
+    if value is None and domain.startswith("optional"):
+        return math.nan
     words, allowed = _DOMAINS[domain]
     try:
         # float() would also read a number out of a string
@@ -111,7 +125,7 @@ def elements(rule: str, given: Mapping[str, Any]) -> list[tuple[str, Any]]:
             k = int(name[-1]) - 1
             elements.append((f"{together}[{k}]", settings[together][k]))
         else:
-            elements.append((name, settings[name]))
+            elements.append((name.rstrip("_"), settings[name.rstrip("_")]))
     return elements
 
 

@@ -21,7 +21,7 @@ from ._hypers import (
     hyper_values,
     kept_states,
     make_states,
-    tuple_name,
+    public,
     zeros_like,
     zeros_where,
 )
@@ -69,7 +69,7 @@ class ParamGroup(MutableMapping[str, Any]):
         if key == "frozen":
             return self._frozen
         if key in defaults(owner.rule_name):
-            return owner._public(self._values())[key]
+            return public(owner.rule_name, self._values())[key]
         return self._own[key]
 
     def __setitem__(self, key: str, value: Any) -> None:
@@ -109,7 +109,7 @@ class ParamGroup(MutableMapping[str, Any]):
         values: list[Any] = [self._owner.hyper(self._index, k) for k in range(len(row))]
         for k, schedule in self.schedules.items():
             values[k] = schedule
-        return self._owner._public(values)
+        return public(self._owner.rule_name, values)
 
     def _with_names(self) -> list[Any]:
         """Return the parameters as the constructor takes them."""
@@ -288,19 +288,8 @@ class Optimizer(StepOptions, _core.Stepper):
         }
         return hyper_values(self.rule_name, _at(self.rule_name, given, t)), schedules
 
-    def _public(self, values: Sequence[float]) -> dict[str, Any]:
-        """Hyper-parameters by their public names, from those of the row."""
-        found: dict[str, Any] = {}
-        row = _core.RULES[self.rule_name]["hypers"]
-        for (name, _, domain), value in zip(row, values, strict=True):
-            if together := tuple_name(name):
-                found[together] = (*found.get(together, ()), value)
-            else:
-                found[name] = bool(value) if domain == "flag" and not callable(value) else value
-        return found
-
     def _settings(self, group: int = 0) -> dict[str, Any]:
-        return self._public(self.param_groups[group]._values())
+        return public(self.rule_name, self.param_groups[group]._values())
 
     def _change_all(self, changes: Mapping[str, Any]) -> None:
         for group in self.param_groups:
@@ -364,7 +353,7 @@ class Optimizer(StepOptions, _core.Stepper):
         decay = self._options["ema_decay"]
         weight = 1.0 - checked_decay(decay(self.t + 1)) if callable(decay) else None
         values = {
-            g: hyper_values(self.rule_name, self._public(group._values()))
+            g: hyper_values(self.rule_name, public(self.rule_name, group._values()))
             for g, group in enumerate(self.param_groups)
             if group.schedules
         }

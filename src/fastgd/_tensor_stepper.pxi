@@ -102,6 +102,7 @@ cdef class TensorStepper(Stepper):
     cdef dict _gaps  # parameters with gaps in their memory: the copy worked on, begin and end
     cdef list _scalars  # names of the numbers that are carried along, the counter first
     cdef bint _counts, _moved
+    cdef bint _shares  # does the rule keep the same numbers for all parameters?
     cdef void **_numbers  # where they are, for each parameter
     cdef char *_doubles  # is such a number a float64?
 
@@ -116,6 +117,7 @@ cdef class TensorStepper(Stepper):
         self._kind, self._from_object = kind, api.from_object
         self._counts = counter is not None
         self._scalars = ([counter] if self._counts else []) + list(RULES[rule]["kept"])
+        self._shares = RULES[rule]["kind"] == "listwise"
         self._keeps = [()] * len(hypers)
         self._n_params, self._entries, self._moved = len(groups), [None], True
         Stepper.__init__(self, rule, params, groups, hypers, [None] * len(groups), averages)
@@ -244,9 +246,10 @@ cdef class TensorStepper(Stepper):
                 tensor = self.states[i][names[k]] = self.lay_out(tensor, self.params[i])
                 self._read(tensor, &found)
             self._put(&t.state[k], found.data)
-        if not takes_part:
-            return 0
         t.t = 0 if self._counts else 1
+        if not takes_part and (first or not self._shares):
+            self._numbers[i * N_KEPT] = NULL
+            return 0
         for k in range(len(self._scalars)):
             tensor = <object>values[n_states + k]
             dtype = self._read(tensor, &found)
@@ -380,7 +383,7 @@ cdef class TensorStepper(Stepper):
         cdef c.fgd_tensor *t
         for i in range(self._n_params):
             t = &self._tensors[i]
-            if not t.grad:
+            if not t.grad and not (self._shares and self._numbers[i * N_KEPT]):
                 continue
             for k in range(n):
                 value = <double>t.t if self._counts and k == 0 else t.kept[k - self._counts]

@@ -21,10 +21,12 @@ cdef extern from "fastgd.h" nogil:
         FGD_ABOVE_ONE
         FGD_POSITIVE
         FGD_INSIDE_UNIT
+        FGD_OPTIONAL_UNIT
 
     ctypedef enum fgd_kind:
         FGD_ELEMENTWISE
         FGD_LAYERWISE
+        FGD_LISTWISE
 
     enum:
         FGD_MAX_STATES

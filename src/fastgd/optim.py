@@ -32,6 +32,7 @@ __all__ = [
     "NonFiniteError",
     "Optimizer",
     "ParamGroup",
+    "Prodigy",
     "RAdam",
     "RMSprop",
     "Rprop",
@@ -477,4 +478,44 @@ class LAMB(Optimizer, rule="lamb"):
     ----------
     You, Li, Reddi, Hseu, Kumar, Bhojanapalli, Song, Demmel, Keutzer, Hsieh, "Large batch
     optimization for deep learning: training BERT in 76 minutes", ICLR 2020.
+    """
+
+
+class Prodigy(Optimizer, rule="prodigy"):
+    """Adam that finds its own learning rate: the distance to the solution, estimated as it goes.
+
+    Leave `lr` at 1, or at a schedule that ends low. The estimate ``d`` is one for all parameters,
+    in each parameter's part of ``state_dict()``; `beta3`, `d0` and `d_coef` should be the same in
+    all groups, those of the first count. Numerics are those of ``optax.contrib.prodigy``, whose
+    names for `d0` and `d_coef` are estim_lr0 and estim_lr_coef; while all gradients are zero, d
+    stays, where optax gets NaN. Of the paper's code `growth_rate` and `decouple` are not here: the
+    estimate may grow as it likes, and weight decay is decoupled.
+
+    Notes
+    -----
+    ::
+
+        rate = lr * d * sqrt(1 - beta2**t) / (1 - beta1**t), summing over all parameters:
+        r = beta3 * r + rate * d / d0 * sum(g * (p0 - p))
+        s = beta3 * s + rate * d / d0 * g, with safeguard_warmup d * d / d0 * g
+        m = beta1 * m + (1 - beta1) * d * g, v = beta2 * v + (1 - beta2) * (d * g)**2
+        d = max(d, d_coef * r / sum(abs(s)))
+        p -= rate * (m / (sqrt(v) + d * eps) + weight_decay * p)
+
+    References
+    ----------
+    Mishchenko & Defazio, "Prodigy: an expeditiously adaptive parameter-free learner", ICML 2024.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastgd.optim import Prodigy
+    >>> w = np.zeros(1)
+    >>> opt = Prodigy(w)
+    >>> for _ in range(200):
+    ...     opt.step(2 * (w - 3))
+    >>> w.round(2)
+    array([3.])
+    >>> 1 < opt.state_dict()["state"][0]["d"] < 3
+    True
     """

@@ -475,10 +475,20 @@ class Optimizer(StepOptions, torch.optim.Optimizer):
             From :meth:`state_dict`, or from torch's class of the same name.
         """
         super().load_state_dict(state_dict)
+        if self._torch_class is None:
+            self._load_kept(state_dict)
         ours = state_dict.get("fastgd") or {}
         steps = [float(state.get("step", 0)) for state in self.state.values()]
         self.t = int(ours.get("t", max(steps, default=0)))
         self._skipped = int(ours.get("skipped", 0))
+
+    def _load_kept(self, state_dict: dict[str, Any]) -> None:
+        """Take the numbers that are kept as they are; torch gives them the parameter's dtype."""
+        saved = [i for group in state_dict["param_groups"] for i in group["params"]]
+        for i, param in zip(saved, self._params(), strict=True):
+            for name in _core.RULES[self.rule_name]["kept"]:
+                if (value := state_dict["state"].get(i, {}).get(name)) is not None:
+                    self.state[param][name] = torch.tensor(float(value), dtype=torch.float64)
 
     def __getstate__(self) -> dict[str, Any]:
         own = {name: self.__dict__[name] for name in ("t", "_skipped", "_last", "_options")}
@@ -597,7 +607,7 @@ Examples
 --------
 >>> import torch
 >>> from fastgd.torch import {name}
->>> w = torch.tensor([5.0], requires_grad=True)
+>>> w = torch.tensor([5.0], dtype=torch.float64, requires_grad=True)
 >>> opt = {name}([w], lr=0.1)
 >>> loss = (w - 2).square().sum()
 >>> loss.backward()

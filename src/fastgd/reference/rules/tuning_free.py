@@ -173,6 +173,7 @@ def prodigy(
     d0: float = 1e-6,
     d_coef: float = 1.0,
     weight_decay: float = 0.0,
+    safeguard_warmup: bool = False,
     maximize: bool = False,
 ) -> None:
     """Take one step of Prodigy, as optax.contrib.prodigy (Mishchenko and Defazio, 2024).
@@ -213,6 +214,8 @@ def prodigy(
         Factor on the estimate.
     weight_decay : float, default=0
         Part of each parameter that decays in a step with learning rate 1.
+    safeguard_warmup : bool, default=False
+        Leave lr and the bias correction out of s: d for the rate in it.
 
     Examples
     --------
@@ -241,7 +244,7 @@ def prodigy(
     for i, gi in enumerate(g):
         m[i] = beta1 * m[i] + (1 - beta1) * d * gi
         v[i] = beta2 * v[i] + (1 - beta2) * d * gi * d * gi
-        s[i] = beta3 * s[i] + rate * d / d0 * gi
+        s[i] = beta3 * s[i] + (d if safeguard_warmup else rate) * d / d0 * gi
     s_norm = sum(abs(si) for si in s)
     if s_norm != 0:
         d = max(d, d_coef * r / s_norm)
