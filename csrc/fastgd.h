@@ -87,12 +87,16 @@ typedef struct {
     void *state[FGD_MAX_STATES]; /* NULL: not kept */
     void *average;               /* of the parameter, NULL if none is wanted */
     ptrdiff_t size;
+    /* the elements i with the same i / unit_stride % n_units share the first index; of 0 or 1 dimension all are one */
+    int n_dims;
+    ptrdiff_t n_units, unit_stride;
     int dtype, group;
     int64_t t, since; /* steps done; those that were done when the states were made */
     double kept[FGD_MAX_KEPT];
-    /* of the step that is going on: its plan, and what its rule has measured */
+    /* of the step that is going on: its plan, what its rule has measured, shift and factor of each unit */
     ptrdiff_t plan;
     double measured[2];
+    double *by_unit;
 } fgd_tensor;
 
 /* What a rule's formula needs of a step. */
@@ -113,10 +117,12 @@ typedef struct {
 typedef struct {
     double grad_scale;     /* the gradients are this many times too large */
     double max_norm;       /* of all gradients together; infinity: any */
+    double agc;            /* of each unit's gradient for each unit of its parameter's norm; infinity: any */
     double clip_value;     /* of each gradient's element; infinity: any */
     double average_weight; /* average += average_weight * (param - average) */
     int guard;             /* refuse gradients that are not finite */
     int norms;             /* report norms that are not needed otherwise, too */
+    int centralize;        /* take the mean of each unit from its gradient */
     int zero_grads;
 } fgd_options;
 
@@ -127,8 +133,8 @@ typedef struct {
 
 /* What one pass over a tensor's elements does beside the rule. */
 typedef struct {
-    double factor, clip_value, average_weight;
-    int changes_grad, zero_grads, norms;
+    double factor, agc, clip_value, average_weight;
+    int changes_grad, units, centralize, zero_grads, norms;
 } fgd_pass;
 
 /* ---------------------------------------------------------------------------------------------- linear models */
@@ -171,6 +177,8 @@ typedef struct {
     void (*measure)(double *measured, const fgd_tensor *tensor, const fgd_plan *plan, const fgd_pass *pass,
                     ptrdiff_t first, ptrdiff_t n);
     void (*const *adjust)(fgd_coef *coef, double *kept, const double *measured);
+    /* what centralisation and adaptive clipping do to a unit of a tensor's gradient */
+    void (*measure_unit)(double *shift_and_factor, const fgd_tensor *tensor, const fgd_pass *pass, ptrdiff_t unit);
     /* Trains `params` (n_features weights, then the intercept) and `state` in place; adds the rows' losses to
      * *loss_sum; on FGD_DIVERGED *failed is the position of the row, or the end of the batch, where it showed.
      * scratch holds scratch_size() bytes, aligned to 64. */
@@ -201,7 +209,7 @@ int fgd_use(int i);
  * else in a second pass. `plans` holds n_tensors, `sums` fgd_n_sums() numbers of scratch. */
 fgd_status fgd_step(fgd_report *report, fgd_tensor *tensors, fgd_plan *plans, double *sums, const fgd_group *groups,
                     const fgd_options *options, ptrdiff_t n_tensors, int threads);
-ptrdiff_t fgd_n_sums(const fgd_tensor *tensors, ptrdiff_t n_tensors);
+ptrdiff_t fgd_n_sums(const fgd_tensor *tensors, const fgd_options *options, ptrdiff_t n_tensors);
 
 /* The sum of an array, read once: what the benchmarks measure bandwidth with. */
 double fgd_sum(const void *x, ptrdiff_t n, int dtype, int threads);

@@ -41,27 +41,25 @@ FGD_INLINE double N(add_up)(double *sums)
     return sums[0];
 }
 
-static double N(sum_squares)(const void *x, ptrdiff_t n)
-{
-    const T *restrict v = x;
-    double sums[N(SUMS)] = {0};
-    ptrdiff_t i = 0;
-    for (; i + N(SUMS) <= n; i += N(SUMS))
-        for (int k = 0; k < N(SUMS); k++) sums[k] += (double)v[i + k] * (double)v[i + k];
-    for (int k = 0; i < n; i++, k++) sums[k] += (double)v[i] * (double)v[i];
-    return N(add_up)(sums);
-}
-
-/* the same of doubles themselves */
-static double N(sum_doubles)(const double *restrict x, ptrdiff_t n)
-{
-    double sums[N(SUMS)] = {0};
-    ptrdiff_t i = 0;
-    for (; i + N(SUMS) <= n; i += N(SUMS))
-        for (int k = 0; k < N(SUMS); k++) sums[k] += x[i + k];
-    for (int k = 0; i < n; i++, k++) sums[k] += x[i];
-    return N(add_up)(sums);
-}
+#define SUM_OF(name, type, value)                                                                                      \
+    static double N(name)(const void *array, ptrdiff_t n)                                                              \
+    {                                                                                                                  \
+        const type *restrict x = array;                                                                                \
+        double sums[N(SUMS)] = {0};                                                                                    \
+        ptrdiff_t i = 0;                                                                                               \
+        for (; i + N(SUMS) <= n; i += N(SUMS))                                                                         \
+            for (int k = 0; k < N(SUMS); k++) sums[k] += value(x[i + k]);                                              \
+        for (int k = 0; i < n; i++, k++) sums[k] += value(x[i]);                                                       \
+        return N(add_up)(sums);                                                                                        \
+    }
+#define WIDE(x) ((double)(x))
+#define SQUARE(x) ((double)(x) * (double)(x))
+SUM_OF(sum_squares, T, SQUARE)
+SUM_OF(sum_wide, T, WIDE)
+SUM_OF(sum_doubles, double, WIDE)
+#undef SUM_OF
+#undef WIDE
+#undef SQUARE
 
 /* the sum of the squares of x - y */
 static double N(sum_squared_differences)(const T *restrict x, const T *restrict y, ptrdiff_t n)

@@ -3,14 +3,15 @@
 #include "math.inl.h"
 #include "reduce.inl.h"
 #include "optim.inl.h"
+#include "units.inl.h"
 #include "step.inl.h"
 #include "loss_rules.h"
 #include "linear.inl.h"
 #include "train.inl.h"
 
 static const fgd_typed_kernels N(kernels) = {
-    N(prepare), N(step),         N(update_range), N(sum_squares), N(measure_range), N(adjusts),
-    N(train),   N(scratch_size), N(evaluate),     N(all_finite),  N(sum_all),
+    N(prepare),      N(step),  N(update_range), N(sum_squares), N(measure_range), N(adjusts),
+    N(measure_unit), N(train), N(scratch_size), N(evaluate),    N(all_finite),    N(sum_all),
 };
 
 #undef W

@@ -1,5 +1,5 @@
 /* One step of an optimizer over a list of tensors and threads:
- * plan -> norm and guard -> clip factor -> (measures of rules that need some) -> update.
+ * plan -> norm and guard -> clip factor -> (units of gradients) -> (measures of rules that need some) -> update.
  *
  * The list is cut into chunks that depend on the tensors alone. Each thread takes neighbouring chunks, the same in both
  * passes, so that the gradients of the second are still in its caches; sums over chunks are added in order. Nothing of
@@ -16,7 +16,7 @@ typedef struct {
     ptrdiff_t n_tensors, total;
     const fgd_options *options;
     fgd_plan *plans;
-    double *sums; /* two for each chunk, in order */
+    double *sums; /* two for each chunk, in order, then two for each unit */
     fgd_report *report;
     fgd_pass pass;
     int needs_norm, measures;
@@ -25,15 +25,24 @@ typedef struct {
     const fgd_tensor *known; /* one of those whose rule is LISTWISE, if any has taken a step, */
     const fgd_plan *leader;  /* and what they all keep afterwards */
     fgd_status status;
-    fgd_atomic squared, measured, left;
+    fgd_atomic squared, united, measured, left;
 } fgd_job;
 
 static ptrdiff_t n_chunks(ptrdiff_t size) { return (size + FGD_STEP_CHUNK - 1) / FGD_STEP_CHUNK; }
 
-ptrdiff_t fgd_n_sums(const fgd_tensor *tensors, ptrdiff_t n_tensors)
+static ptrdiff_t n_chunk_sums(const fgd_tensor *tensors, ptrdiff_t n_tensors)
 {
     ptrdiff_t n = 0;
     for (ptrdiff_t i = 0; i < n_tensors; i++) n += 2 * n_chunks(tensors[i].size);
+    return n;
+}
+
+static int has_units(const fgd_options *options) { return options->centralize || options->agc < INFINITY; }
+
+ptrdiff_t fgd_n_sums(const fgd_tensor *tensors, const fgd_options *options, ptrdiff_t n_tensors)
+{
+    ptrdiff_t n = n_chunk_sums(tensors, n_tensors);
+    for (ptrdiff_t i = 0; has_units(options) && i < n_tensors; i++) n += 2 * tensors[i].n_units;
     return n;
 }
 
@@ -152,7 +161,7 @@ static void for_chunks(fgd_job *job, ptrdiff_t first, ptrdiff_t end, ptrdiff_t l
 
 static double total_of(const fgd_job *job)
 {
-    const ptrdiff_t n = fgd_n_sums(job->tensors, job->n_tensors);
+    const ptrdiff_t n = n_chunk_sums(job->tensors, job->n_tensors);
     double total = 0;
     for (ptrdiff_t k = 0; k < n; k += 2) total += job->sums[k];
     return total;
@@ -185,7 +194,34 @@ static void decide(fgd_job *job)
     }
     job->report->clip_factor = clip;
     job->pass.factor = clip / o->grad_scale;
-    job->pass.changes_grad = job->pass.factor != 1 || o->clip_value < INFINITY;
+    job->pass.changes_grad = job->pass.factor != 1 || job->pass.units || o->clip_value < INFINITY;
+}
+
+/* Measures the units that begin at the elements [first, end) of the list, if the elements of each lay together. */
+static void measure_units(fgd_job *job, ptrdiff_t first, ptrdiff_t end)
+{
+    ptrdiff_t before = 0;
+    double *by_unit = job->sums + n_chunk_sums(job->tensors, job->n_tensors);
+    for (ptrdiff_t i = 0; i < job->n_tensors && before < end; i++) {
+        fgd_tensor *t = job->tensors + i;
+        const ptrdiff_t n = t->grad && t->size ? t->n_units : 0, length = n ? t->size / n : 1;
+        const ptrdiff_t a = first > before ? (first - before + length - 1) / length : 0;
+        const ptrdiff_t b = (end - before + length - 1) / length, stop = b < n ? b : n;
+        for (ptrdiff_t unit = a; unit < stop; unit++)
+            fgd_active->dtype[t->dtype]->measure_unit(by_unit + 2 * unit, t, &job->pass, unit);
+        before += t->size;
+        by_unit += 2 * t->n_units;
+    }
+}
+
+/* Tells each tensor where its units' measures are. */
+static void hand_out_units(fgd_job *job)
+{
+    double *by_unit = job->sums + n_chunk_sums(job->tensors, job->n_tensors);
+    for (ptrdiff_t i = 0; i < job->n_tensors; i++) {
+        job->tensors[i].by_unit = by_unit;
+        by_unit += 2 * job->tensors[i].n_units;
+    }
 }
 
 /* Adds up the measures of each tensor, and of all whose rule is LISTWISE. */
@@ -231,6 +267,10 @@ static void work(fgd_job *job, int me, int all)
         for_chunks(job, first, end, FGD_STEP_CHUNK, square_chunk);
         between(job, &job->squared, all, decide);
     }
+    if (job->status == FGD_OK && job->pass.units) {
+        measure_units(job, first, end);
+        between(job, &job->united, all, hand_out_units);
+    }
     if (job->status == FGD_OK && job->measures) {
         for_chunks(job, first, end, FGD_STEP_CHUNK, measure_chunk);
         between(job, &job->measured, all, add_measures);
@@ -252,7 +292,10 @@ fgd_status fgd_step(fgd_report *report, fgd_tensor *tensors, fgd_plan *plans, do
     *report = (fgd_report){NAN, 1, NAN, -1};
     for (ptrdiff_t i = 0; i < n_tensors; i++) job.total += tensors[i].size;
     job.needs_norm = options->guard || options->norms || options->max_norm < INFINITY;
-    job.pass = (fgd_pass){.clip_value = options->clip_value,
+    job.pass = (fgd_pass){.agc = options->agc,
+                          .clip_value = options->clip_value,
+                          .units = has_units(options),
+                          .centralize = options->centralize,
                           .average_weight = options->average_weight,
                           .zero_grads = options->zero_grads,
                           .norms = options->norms};

@@ -1,12 +1,9 @@
 /* One pass over neighbouring elements of a tensor, block by block, so that what the parts of a step hand on is still in
- * the first-level cache: unscale and clip the gradient -> rule -> average -> zero the gradient. */
+ * the first-level cache: unscale, centralise and clip the gradient -> rule -> average -> zero the gradient. */
 
 static void N(scale_and_clip)(T *restrict out, const T *restrict g, T factor, T limit, ptrdiff_t n)
 {
-    for (ptrdiff_t i = 0; i < n; i++) {
-        const T scaled = g[i] * factor, below = scaled > limit ? limit : scaled;
-        out[i] = below < -limit ? -limit : below;
-    }
+    for (ptrdiff_t i = 0; i < n; i++) out[i] = N(cut)(g[i] * factor, limit);
 }
 
 /* as torch.lerp: exact at both ends */
@@ -29,7 +26,10 @@ static const T *N(grad_at)(T *changed, const fgd_tensor *tensor, const fgd_pass 
 {
     const T *g = (const T *)tensor->grad + i;
     if (!pass->changes_grad) return g;
-    N(scale_and_clip)(changed, g, (T)pass->factor, (T)pass->clip_value, n);
+    if (pass->units)
+        N(change_units)(changed, tensor, pass, i, n);
+    else
+        N(scale_and_clip)(changed, g, (T)pass->factor, (T)pass->clip_value, n);
     return changed;
 }
 

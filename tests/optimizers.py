@@ -15,7 +15,11 @@ from fastgd.optim import CLASSES
 
 RULES = tuple(_core.RULES)
 APART = tuple(r for r in RULES if _core.RULES[r]["kind"] != "listwise")  # each tensor by itself
-OPTIONS = ("max_norm", "clip_value", "nonfinite", "ema_decay", "report_norms")
+OPTION_DEFAULTS = {
+    "max_norm": None, "centralize": False, "agc": None, "clip_value": None, "nonfinite": "raise",
+    "ema_decay": None, "report_norms": False,
+}  # fmt: skip
+OPTIONS = tuple(OPTION_DEFAULTS)
 SHAPES = ((3, 4), (5,), (), (0, 2), (9,))
 # beyond FGD_SERIAL_STEP, so that four threads share it; their borders lie inside tensors
 BIG = ((70_001,), (3, 5), (0,), (64_007,), (257, 33))

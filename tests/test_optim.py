@@ -19,6 +19,7 @@ from optimizers import (
     APART,
     BIG,
     CLASSES,
+    OPTION_DEFAULTS,
     OPTIONS,
     RULES,
     SHAPES,
@@ -142,7 +143,7 @@ def test_defaults_are_those_of_the_specification(rule):
 def test_signature_is_torchs(torch, rule):
     """Protects code that comes from torch: names, order, defaults, and what goes by position."""
     ours = dict(inspect.signature(CLASSES[rule]).parameters)
-    assert [ours.pop(name).default for name in OPTIONS] == [None, None, "raise", None, False]
+    assert {name: ours.pop(name).default for name in OPTIONS} == OPTION_DEFAULTS
     theirs = inspect.signature(torch_class(torch, rule)).parameters
     assert list(ours) == [name for name in theirs if name in ours]
     for (name, parameter), position in zip(ours.items(), theirs, strict=False):

@@ -13,6 +13,7 @@ from numpy.testing import assert_allclose
 from optimizers import (
     BIG,
     CLASSES,
+    OPTION_DEFAULTS,
     OPTIONS,
     arrays,
     assert_unchanged_by,
@@ -439,6 +440,9 @@ BAD_OPTIONS = [
     ("max_norm", math.nan, ValueError, r"^max_norm must be .*; got nan$"),
     ("max_norm", math.inf, ValueError, r"^max_norm must be .*; got inf$"),
     ("max_norm", "1", TypeError, r"^max_norm must be .*; got '1'$"),
+    ("agc", -0.5, ValueError, r"^agc must be .*; got -0.5$"),
+    ("agc", "0.1", TypeError, r"^agc must be .*; got '0.1'$"),
+    ("centralize", 2, ValueError, r"^centralize must be True or False; got 2$"),
     ("clip_value", -0.5, ValueError, r"^clip_value must be .*; got -0.5$"),
     ("clip_value", [1.0], TypeError, r"^clip_value must be .*; got \[1.0\]$"),
     ("nonfinite", "ignore", ValueError, r"^nonfinite must be \"raise\", .*; got 'ignore'$"),
@@ -468,7 +472,8 @@ def test_bad_options_are_refused(name, value, error, words):
 def test_options_are_read_as_they_were_given():
     """Protects who looks: what is set can be read, by the names of the constructor."""
     opt = optim.SGD(np.ones(1))
-    assert [getattr(opt, name) for name in OPTIONS] == [None, None, "raise", None, False]
+    assert {name: getattr(opt, name) for name in OPTIONS} == OPTION_DEFAULTS
     decay = math.sin
-    opt = optim.SGD(np.ones(1), **ON | {"ema_decay": decay, "nonfinite": "skip"})
-    assert [getattr(opt, name) for name in OPTIONS] == [50.0, 0.4, "skip", decay, True]
+    given = ON | {"ema_decay": decay, "nonfinite": "skip", "agc": 0.5, "centralize": True}
+    opt = optim.SGD(np.ones(1), **given)
+    assert {name: getattr(opt, name) for name in OPTIONS} == OPTION_DEFAULTS | given

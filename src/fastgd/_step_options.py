@@ -25,10 +25,24 @@ OPTIONS: dict[str, Option] = {
         "``torch.nn.utils.clip_grad_norm_``; the gradients themselves stay as they are.\n"
         "Keyword-only, as the following.",
     ),
+    "centralize": Option(
+        False,
+        "bool",
+        "Take from the gradient (after `max_norm`) of each parameter of two or more dimensions\n"
+        "its mean over all of them but the first (Yong et al., ECCV 2020).",
+    ),
+    "agc": Option(
+        None,
+        "float",
+        "Adaptive gradient clipping (Brock et al., ICML 2021): scale each unit of the gradients\n"
+        "(after `centralize`) down to at most `agc` times the norm of the parameter's unit, or\n"
+        "times 1e-3 where that is less. A unit is what shares the first index: a row, a filter;\n"
+        "all of a parameter with one dimension or none. 0.01 is common.",
+    ),
     "clip_value": Option(
         None,
         "float",
-        "Cut each element of the gradients (after `max_norm`) to ``[-clip_value, clip_value]``.",
+        "Cut each element of the gradients (after `agc`) to ``[-clip_value, clip_value]``.",
     ),
     "nonfinite": Option(
         "raise",
@@ -81,7 +95,7 @@ class StepReport(NamedTuple):
 def checked_options(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options of a step, checked."""
     checked = dict(options)
-    for name in ("max_norm", "clip_value"):
+    for name in ("max_norm", "agc", "clip_value"):
         if checked[name] is not None:
             checked[name] = number(name, checked[name], "nonnegative")
     if checked["nonfinite"] not in ("raise", "skip", "apply"):
@@ -90,7 +104,8 @@ def checked_options(options: Mapping[str, Any]) -> dict[str, Any]:
         )
     if checked["ema_decay"] is not None and not callable(checked["ema_decay"]):
         checked["ema_decay"] = checked_decay(checked["ema_decay"])
-    checked["report_norms"] = bool(number("report_norms", checked["report_norms"], "flag"))
+    for name in ("centralize", "report_norms"):
+        checked[name] = bool(number(name, checked[name], "flag"))
     return checked
 
 
@@ -106,14 +121,20 @@ def hand_over(stepper: _core.Stepper, options: Mapping[str, Any]) -> None:
     """Tell C what was chosen; the options are checked."""
     stepper.skips = options["nonfinite"] == "skip"
     stepper.configure(
-        max_norm=math.inf if options["max_norm"] is None else options["max_norm"],
-        clip_value=math.inf if options["clip_value"] is None else options["clip_value"],
+        max_norm=_limit(options["max_norm"]),
+        centralize=options["centralize"],
+        agc=_limit(options["agc"]),
+        clip_value=_limit(options["clip_value"]),
         guard=options["nonfinite"] != "apply",
         norms=options["report_norms"],
     )
     decay = options["ema_decay"]
     if decay is not None and not callable(decay):
         stepper.set_average_weight(1.0 - decay)
+
+
+def _limit(given: float | None) -> float:
+    return math.inf if given is None else given
 
 
 # ---- as attributes, and in words -----------------------------------------------------------------
@@ -136,6 +157,8 @@ class StepOptions:
     """The options as attributes, for a class with `_options` and `_configure`."""
 
     max_norm = option_property("max_norm")
+    centralize = option_property("centralize")
+    agc = option_property("agc")
     clip_value = option_property("clip_value")
     nonfinite = option_property("nonfinite")
     ema_decay = option_property("ema_decay")

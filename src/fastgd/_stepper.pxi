@@ -1,5 +1,13 @@
 # Optimizers: the buffers of NumPy arrays. A part of _core.pyx.
 
+cdef int _note_units(c.fgd_tensor *t, tuple shape) except -1:
+    """Say which elements of a C-contiguous array of `t.size` elements share the first index."""
+    t.n_dims = <int>len(shape)
+    t.n_units = shape[0] if t.n_dims > 1 else 1
+    t.unit_stride = t.size // t.n_units if t.n_units else 0
+    return 0
+
+
 cdef class Stepper:
     """A list of parameters in groups, their states and a rule: the buffers behind an optimizer.
 
@@ -36,6 +44,7 @@ cdef class Stepper:
     cdef c.fgd_group *_groups
     cdef c.fgd_plan *_plans
     cdef double *_sums
+    cdef Py_ssize_t _room  # for so many sums
     cdef char *_frozen  # parameters that rest, whatever their gradient
     cdef uintptr_t *_written  # begin and end of what is written to, ascending
     cdef Py_ssize_t _n_written
@@ -65,12 +74,9 @@ cdef class Stepper:
         for i, g in enumerate(groups):
             self._tensors[i].group = g
         self._options.grad_scale, self._options.average_weight = 1, 0
-        self._options.max_norm = self._options.clip_value = np.inf
+        self._options.max_norm = self._options.agc = self._options.clip_value = np.inf
         self.set_buffers(states, averages)
-        cdef Py_ssize_t n_sums = c.fgd_n_sums(self._tensors, self._n)
-        self._sums = <double *>PyMem_Calloc(max(n_sums, 1), sizeof(double))
-        if not self._sums:
-            raise MemoryError
+        self._make_room()
 
     def __dealloc__(self):
         self._release()
@@ -85,7 +91,18 @@ cdef class Stepper:
         PyMem_Free(self._zeroed)
         self._tensors, self._groups, self._plans = NULL, NULL, NULL
         self._sums, self._frozen, self._written, self._zeroed = NULL, NULL, NULL, NULL
-        self._n = 0
+        self._n = self._room = 0
+
+    cdef int _make_room(self) except -1:
+        """Have as much scratch as a step with these tensors and options takes."""
+        cdef Py_ssize_t wanted = max(
+            c.fgd_n_sums(self._tensors, &self._options, self._n), 1)
+        if wanted > self._room:
+            sums = PyMem_Realloc(self._sums, wanted * sizeof(double))
+            if not sums:
+                raise MemoryError
+            self._sums, self._room = <double *>sums, wanted
+        return 0
 
     def set_buffers(self, list states, averages):
         """Use these arrays from now on; if they do not fit, nothing changes."""
@@ -98,6 +115,7 @@ cdef class Stepper:
             self._tensors[i].param = cnp.PyArray_DATA(self.params[i])
             self._tensors[i].size = self.params[i].size
             self._tensors[i].dtype = _dtype_of(self.params[i])
+            _note_units(&self._tensors[i], self.params[i].shape)
             self._tensors[i].average = NULL if averages is None else cnp.PyArray_DATA(averages[i])
             for k, state in enumerate(states[i]):
                 self._tensors[i].state[k] = NULL if state is None else cnp.PyArray_DATA(state)
@@ -182,10 +200,13 @@ cdef class Stepper:
         for k, value in enumerate(kept):
             self._tensors[i].kept[k] = value
 
-    def configure(self, *, double max_norm, double clip_value, bint guard, bint norms):
+    def configure(self, *, double max_norm, bint centralize, double agc, double clip_value,
+                  bint guard, bint norms):
         """Set what a step does beside the rule; no check."""
         self._options.max_norm, self._options.clip_value = max_norm, clip_value
+        self._options.centralize, self._options.agc = centralize, agc
         self._options.guard, self._options.norms = guard, norms
+        self._make_room()
 
     def set_average_weight(self, double weight):
         """Set the share of the parameters in their moving averages; no check."""

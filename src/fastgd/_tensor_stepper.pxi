@@ -61,6 +61,14 @@ cdef bint _same_layout(const dl.Tensor *a, const dl.Tensor *b) noexcept:
     return True
 
 
+cdef void _note_layout(c.fgd_tensor *t, const dl.Tensor *like) noexcept:
+    """Say which elements, in the order of memory, share the first index."""
+    t.n_dims = like.ndim
+    t.n_units, t.unit_stride = 1, t.size
+    if like.ndim > 1 and like.shape[0] != 1:
+        t.n_units, t.unit_stride = like.shape[0], like.strides[0]
+
+
 cdef inline PyObject *_value(state, name) noexcept:
     """Item of a dict, borrowed; NULL if either or the item is None or missing."""
     cdef PyObject *found = NULL if state is None or name is None else PyDict_GetItem(state, name)
@@ -96,7 +104,7 @@ cdef class TensorStepper(Stepper):
 
     cdef object _kind  # a type
     cdef dl.FromObject _from_object
-    cdef Py_ssize_t _n_params, _room
+    cdef Py_ssize_t _n_params
     cdef list _entries  # of the dict of states, keys and values in turns
     cdef list _keeps  # for each group the names of the states that are kept, None for the others
     cdef dict _gaps  # parameters with gaps in their memory: the copy worked on, begin and end
@@ -301,6 +309,7 @@ cdef class TensorStepper(Stepper):
             if t.size != _reals(&found) or t.dtype != dtype:
                 t.size, t.dtype, self._moved = _reals(&found), dtype, True
             self._put(&t.param, found.data)
+            _note_layout(t, &found)
             if i < self._n_params:
                 self._look_up_states(i, &found, grad is not None, made)
             if grad is not None:
@@ -365,15 +374,6 @@ cdef class TensorStepper(Stepper):
             if begin and t.size and self._is_written(begin, begin + t.size * _item(t.dtype)):
                 raise ValueError(f"the gradient of {self._name(i)} must not overlap params or "
                                  "their states in memory")
-        return 0
-
-    cdef int _make_room(self) except -1:
-        cdef Py_ssize_t wanted = c.fgd_n_sums(self._tensors, self._n)
-        if wanted > self._room:
-            sums = PyMem_Realloc(self._sums, wanted * sizeof(double))
-            if not sums:
-                raise MemoryError
-            self._sums, self._room = <double *>sums, wanted
         return 0
 
     cdef void _carry_along(self) noexcept:

@@ -72,6 +72,9 @@ cdef extern from "fastgd.h" nogil:
         void **state
         void *average
         ptrdiff_t size
+        int n_dims
+        ptrdiff_t n_units
+        ptrdiff_t unit_stride
         int dtype
         int group
         int64_t t
@@ -84,10 +87,12 @@ cdef extern from "fastgd.h" nogil:
     ctypedef struct fgd_options:
         double grad_scale
         double max_norm
+        double agc
         double clip_value
         double average_weight
         int guard
         int norms
+        int centralize
         int zero_grads
 
     ctypedef struct fgd_report:
@@ -142,7 +147,7 @@ cdef extern from "fastgd.h" nogil:
     fgd_status fgd_step(fgd_report *report, fgd_tensor *tensors, fgd_plan *plans, double *sums,
                         const fgd_group *groups, const fgd_options *options, ptrdiff_t n_tensors,
                         int threads)
-    ptrdiff_t fgd_n_sums(const fgd_tensor *tensors, ptrdiff_t n_tensors)
+    ptrdiff_t fgd_n_sums(const fgd_tensor *tensors, const fgd_options *options, ptrdiff_t n_tensors)
     double fgd_sum(const void *x, ptrdiff_t n, int dtype, int threads)
     void fgd_shuffle(int64_t *order, ptrdiff_t n, uint32_t seed)
 

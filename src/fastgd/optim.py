@@ -3,9 +3,9 @@
 A class a rule: signature, hyper-parameters, their defaults and domains, and the states come from
 the rows of ``csrc/optim_rules.h``. What the classes have in common is in ``_optimizer``.
 
-Beside torch's arguments every class takes, keyword-only, `max_norm`, `clip_value`, `nonfinite`,
-`ema_decay` and `report_norms`: norm, guard, clipping, update and moving average are one call and
-two passes over memory.
+Beside torch's arguments every class takes, keyword-only, `max_norm`, `centralize`, `agc`,
+`clip_value`, `nonfinite`, `ema_decay` and `report_norms`: norm, guard, clipping, update and moving
+average are one call and two passes over memory, one more for `centralize` and `agc`.
 """
 
 from ._core import NonFiniteError

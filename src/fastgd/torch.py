@@ -311,11 +311,11 @@ class Optimizer(StepOptions, torch.optim.Optimizer):
         if checked["fallback"]:
             if self._torch_class is None:
                 raise ValueError(f"fallback must be False: torch has no {type(self).__name__}")
-            for name in ("max_norm", "clip_value", "ema_decay"):
-                if checked[name] is not None:
+            for name, default in OPTION_DEFAULTS.items():
+                if name not in ("nonfinite", "report_norms") and checked[name] != default:
                     raise ValueError(
-                        f"{name} must be None with fallback=True, whose parameters it would not "
-                        f"reach; got {checked[name]!r}"
+                        f"{name} must be {default} with fallback=True, whose parameters it would "
+                        f"not reach; got {checked[name]!r}"
                     )
         if averaged and checked["ema"] is None:
             checked["ema"] = _copies(self._params())

@@ -20,6 +20,7 @@ The parts, each a plain function and, by name, a row of a table:
                         no schedule, no learning rate: `schedule_free_sgd`, `schedule_free_adamw`
                         (`schedule_free_eval`), `prodigy`
 `SCHEDULES`             `constant`, `invscaling`, `optimal`
+transforms              `centralize`, `adaptive_clip`
 sampler                 `xorshift32`, `shuffle`, `rows`
 linear model            `linear_prediction`, `linear_gradient`, `linear_step`, `train_linear`
 ======================  ==========================================================================
@@ -30,6 +31,8 @@ Bernstein, Wang, Azizzadenesheli, Anandkumar (2018), signSGD: compressed optimis
 problems, ICML.
 Bottou (2010), Large-scale machine learning with stochastic gradient descent, COMPSTAT.
 Bottou (2012), Stochastic gradient descent tricks, Neural Networks: Tricks of the Trade.
+Brock, De, Smith, Simonyan (2021), High-performance large-scale image recognition without
+normalization, ICML.
 Chen, Liang, Huang, Real, Wang, Liu, Pham, Dong, Luong, Hsieh, Lu, Le (2023), Symbolic discovery of
 optimization algorithms, NeurIPS.
 Defazio, Yang, Mehta, Mishchenko, Khaled, Cutkosky (2024), The road less scheduled, NeurIPS.
@@ -72,6 +75,8 @@ Xu (2011), Towards optimal one pass large scale learning with averaged stochasti
 arXiv:1107.2490.
 Xu, Qiu, Yuan, Jiang, Renggli, Gan, Kara, Li, Liu, Wu, Ye, Zhang (2022), In-database machine
 learning with CorgiPile: stochastic gradient descent without full data shuffle, SIGMOD.
+Yong, Huang, Hua, Zhang (2020), Gradient centralization: a new optimization technique for deep
+neural networks, ECCV.
 You, Gitman, Ginsburg (2017), Large batch training of convolutional networks, arXiv:1708.03888.
 You, Li, Reddi, Hseu, Kumar, Bhojanapalli, Song, Demmel, Keutzer, Hsieh (2020), Large batch
 optimization for deep learning: training BERT in 76 minutes, ICLR.
@@ -117,6 +122,7 @@ from .rules import (
 )
 from .sampler import BLOCK, rows, shuffle, xorshift32
 from .schedules import SCHEDULES, constant, invscaling, optimal
+from .transforms import adaptive_clip, centralize
 
 __all__ = [
     "BLOCK",
@@ -131,7 +137,9 @@ __all__ = [
     "adamax",
     "adamw",
     "adan",
+    "adaptive_clip",
     "asgd",
+    "centralize",
     "constant",
     "ftrl",
     "gradient_descent",

@@ -1,0 +1,79 @@
+"""What may be done to gradients before the update rule sees them, and to parameters afterwards.
+
+Pure functions of lists of floats: the elements of an array of a given shape, row after row.
+"""
+
+import math
+from collections.abc import Sequence
+
+from .rules._common import Vector, norm
+
+
+def units(x: Sequence[float], shape: Sequence[int]) -> list[Vector]:
+    """Return the elements that share the first index; of 0 or 1 dimension, all are one unit."""
+    count = shape[0] if len(shape) > 1 else 1
+    length = len(x) // max(count, 1)
+    return [list(x[k * length : (k + 1) * length]) for k in range(count)]
+
+
+def centralize(grad: Sequence[float], shape: Sequence[int]) -> Vector:
+    """Take from each unit its mean (Yong et al., 2020, eq. 1).
+
+    Parameters
+    ----------
+    grad : sequence of float
+        A gradient.
+    shape : sequence of int
+        Its shape; with fewer than two dimensions it stays as it is.
+
+    Returns
+    -------
+    list of float
+
+    Examples
+    --------
+    >>> centralize([1.0, 3.0, 5.0, 5.0], (2, 2))
+    [-1.0, 1.0, 0.0, 0.0]
+    """
+    if len(shape) < 2:
+        return list(grad)
+    return [g - math.fsum(unit) / len(unit) for unit in units(grad, shape) for g in unit]
+
+
+def adaptive_clip(
+    param: Sequence[float],
+    grad: Sequence[float],
+    shape: Sequence[int],
+    clipping: float,
+    eps: float = 1e-3,
+) -> Vector:
+    """Clip each unit of a gradient by the parameter's (AGC: Brock et al., 2021, eq. 3).
+
+    grad <- clipping max(||param||, eps) / ||grad|| grad, where that is shorter.
+
+    Parameters
+    ----------
+    param, grad : sequence of float
+        A parameter and its gradient.
+    shape : sequence of int
+        Their shape.
+    clipping : float
+        Largest norm of a unit's gradient for each unit of the parameter's norm.
+    eps : float, default=1e-3
+        The parameter's norm counts as at least this.
+
+    Returns
+    -------
+    list of float
+
+    Examples
+    --------
+    >>> adaptive_clip([2.0, 0.0, 1.0, 0.0], [3.0, 4.0, 0.1, 0.0], (2, 2), 0.5)
+    [0.6000000000000001, 0.8, 0.1, 0.0]
+    """
+    clipped = []
+    for p, g in zip(units(param, shape), units(grad, shape), strict=True):
+        wanted, has = clipping * max(norm(p), eps), norm(g)
+        factor = wanted / has if has > wanted else 1.0
+        clipped += [factor * gi for gi in g]
+    return clipped
