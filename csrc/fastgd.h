@@ -85,6 +85,7 @@ typedef struct {
     void *param;
     void *grad;                  /* written to only if the gradients are to be zeroed; NULL: the tensor rests */
     void *state[FGD_MAX_STATES]; /* NULL: not kept */
+    void *slow;                  /* the slow weights of look-ahead, NULL without it */
     void *average;               /* of the parameter, NULL if none is wanted */
     ptrdiff_t size;
     /* the elements i with the same i / unit_stride % n_units share the first index; of 0 or 1 dimension all are one */
@@ -119,6 +120,8 @@ typedef struct {
     double max_norm;       /* of all gradients together; infinity: any */
     double agc;            /* of each unit's gradient for each unit of its parameter's norm; infinity: any */
     double clip_value;     /* of each gradient's element; infinity: any */
+    double slow_weight;    /* slow += slow_weight * (param - slow), param = slow, */
+    int looks_ahead;       /* if this is such a step */
     double average_weight; /* average += average_weight * (param - average) */
     int guard;             /* refuse gradients that are not finite */
     int norms;             /* report norms that are not needed otherwise, too */
@@ -133,8 +136,8 @@ typedef struct {
 
 /* What one pass over a tensor's elements does beside the rule. */
 typedef struct {
-    double factor, agc, clip_value, average_weight;
-    int changes_grad, units, centralize, zero_grads, norms;
+    double factor, agc, clip_value, slow_weight, average_weight;
+    int changes_grad, units, centralize, looks_ahead, zero_grads, norms;
 } fgd_pass;
 
 /* ---------------------------------------------------------------------------------------------- linear models */

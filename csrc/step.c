@@ -133,7 +133,7 @@ static void measure_chunk(fgd_job *job, const fgd_tensor *t, ptrdiff_t first, pt
 
 static void update_chunk(fgd_job *job, const fgd_tensor *t, ptrdiff_t first, ptrdiff_t n, double *sum)
 {
-    if (!t->grad && !t->average) return;
+    if (!t->grad && !(t->average && job->pass.average_weight != 0)) return;
     const fgd_plan *plan = t->grad ? job->plans + t->plan : NULL;
     const double square = fgd_active->dtype[t->dtype]->update(t, plan, &job->pass, first, n);
     if (job->pass.norms) *sum = square;
@@ -296,6 +296,8 @@ fgd_status fgd_step(fgd_report *report, fgd_tensor *tensors, fgd_plan *plans, do
                           .clip_value = options->clip_value,
                           .units = has_units(options),
                           .centralize = options->centralize,
+                          .slow_weight = options->slow_weight,
+                          .looks_ahead = options->looks_ahead,
                           .average_weight = options->average_weight,
                           .zero_grads = options->zero_grads,
                           .norms = options->norms};

@@ -1,5 +1,6 @@
 /* One pass over neighbouring elements of a tensor, block by block, so that what the parts of a step hand on is still in
- * the first-level cache: unscale, centralise and clip the gradient -> rule -> average -> zero the gradient. */
+ * the first-level cache: unscale, centralise and clip the gradient -> rule -> look-ahead -> average -> zero the
+ * gradient. */
 
 static void N(scale_and_clip)(T *restrict out, const T *restrict g, T factor, T limit, ptrdiff_t n)
 {
@@ -13,6 +14,14 @@ static void N(move_average)(T *restrict average, const T *restrict p, T weight, 
         for (ptrdiff_t i = 0; i < n; i++) average[i] += weight * (p[i] - average[i]);
     else
         for (ptrdiff_t i = 0; i < n; i++) average[i] = p[i] - (p[i] - average[i]) * (1 - weight);
+}
+
+/* Every k steps: Zhang, Lucas, Hinton, Ba, "Lookahead optimizer: k steps forward, 1 step back", NeurIPS 2019,
+ * algorithm 1. */
+static void N(look_ahead)(T *restrict slow, T *restrict p, T weight, ptrdiff_t n)
+{
+    N(move_average)(slow, p, weight, n);
+    memcpy(p, slow, (size_t)n * sizeof(T));
 }
 
 static void N(states_at)(void **state, const fgd_tensor *tensor, const fgd_plan *plan, ptrdiff_t i)
@@ -58,9 +67,10 @@ static void N(layer_adjusts)(fgd_coef *coef, const fgd_plan *plan, const double 
 static double N(update_range)(const fgd_tensor *tensor, const fgd_plan *plan, const fgd_pass *pass, ptrdiff_t first,
                               ptrdiff_t n)
 {
-    T *const param = tensor->param, *const average = tensor->average;
+    T *const param = tensor->param, *const slow = pass->looks_ahead ? tensor->slow : NULL;
+    T *const average = pass->average_weight != 0 ? tensor->average : NULL;
     T grads[FGD_STEP_BLOCK], before[FGD_STEP_BLOCK];
-    const int plain = !pass->changes_grad && !pass->norms && !pass->zero_grads && !average;
+    const int plain = !pass->changes_grad && !pass->norms && !pass->zero_grads && !slow && !average;
     const ptrdiff_t block = plain ? n : FGD_STEP_BLOCK;
     double sum = 0;
     fgd_coef coef;
@@ -74,6 +84,7 @@ static double N(update_range)(const fgd_tensor *tensor, const fgd_plan *plan, co
             if (pass->norms) memcpy(before, param + i, (size_t)length * sizeof(T));
             N(step)[plan->rule](&coef, param + i, N(grad_at)(grads, tensor, pass, i, length), state, length);
             if (pass->norms) sum += N(sum_squared_differences)(param + i, before, length);
+            if (slow) N(look_ahead)(slow + i, param + i, (T)pass->slow_weight, length);
             if (pass->zero_grads) memset((T *)tensor->grad + i, 0, (size_t)length * sizeof(T));
         }
         if (average) N(move_average)(average + i, param + i, (T)pass->average_weight, length);

@@ -6,6 +6,7 @@ to the specification, and to optax or torch where they have it.
 
 import functools
 import itertools
+import pickle
 
 import numpy as np
 import pytest
@@ -212,3 +213,148 @@ def test_units_of_late_groups_and_after_switching_off(rng, assert_same_bits):
     train(opt, [grads])
     train(twin, [grads[:1]])
     assert_same_bits(opt.params[0], before - 0.5 * grads[0])
+
+
+# ---- look-ahead ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("pace", [(3, 0.5), (1, 0.25), (2, 1.0), (2, 0.0)], ids=str)
+def test_lookahead_is_the_specifications(pace, dtype, isa, n_threads, rng):
+    """Protects the formula, and the order: averages see the parameters that look ahead."""
+    params = arrays(rng, dtype, [(3, 5), (), (0,), (2049,)])
+    opt = optim.SGD(params, lr=0.5, lookahead=pace, ema_decay=0.75)
+    fast, slow, ema = ([p.ravel().tolist() for p in params] for _ in range(3))
+    for t in range(1, 8):
+        grads = arrays(rng, dtype, [p.shape for p in params])
+        opt.step(grads)
+        for i, g in enumerate(grads):
+            reference.sgd(fast[i], g.ravel().tolist(), {}, t, lr=0.5)
+            reference.lookahead(fast[i], slow[i], t, *pace)
+            ema[i] = [0.75 * e + 0.25 * p for e, p in zip(ema[i], fast[i], strict=True)]
+    rtol = 1e-12 if dtype == np.float64 else 1e-5
+    kept = [states["slow_param"] for states in opt.state]
+    for mine, expected in zip((params, kept, opt.ema), (fast, slow, ema), strict=True):
+        for a, e in zip(mine, expected, strict=True):
+            assert_allclose(a.ravel(), e, rtol, rtol)
+
+
+def test_lookahead_is_optaxs(jax, rng):
+    """Protects parity with ``optax.lookahead`` around a rule with states."""
+    import optax
+
+    w = arrays(rng, np.float64, [(7, 5)])[0]
+    theirs = optax.lookahead(optax.adam(0.1), sync_period=3, slow_step_size=0.25)
+    params = optax.LookaheadParams.init_synced(jax.numpy.asarray(w))
+    state = theirs.init(params)
+    opt = optim.Adam(w, lr=0.1, lookahead=(3, 0.25))
+    for _ in range(8):
+        (g,) = arrays(rng, np.float64, [(7, 5)])
+        opt.step(g)
+        updates, state = theirs.update(jax.numpy.asarray(g), state, params)
+        params = optax.apply_updates(params, updates)
+    assert_allclose(w, params.fast, 1e-9)
+    assert_allclose(opt.state[0]["slow_param"], params.slow, 1e-9)
+
+
+@pytest.mark.parametrize("options", [{}, {"ema_decay": 0.9, "max_norm": 50.0}], ids=["", "more"])
+def test_lookahead_has_the_same_bits(rule, options, n_threads, assert_same_bits):
+    """Protects reproducibility in the fused pass, for any team and one call or many."""
+    options = {"lookahead": (2, 0.3), **options}
+    expected = bits_of_one_thread(rule, np.dtype(np.float32), **{**options, "max_norm": None})
+    actual = bits_after(rule, np.dtype(np.float32), **options | {"max_norm": None})
+    assert_same_bits(actual, expected)
+
+
+@pytest.mark.parametrize("way", ["state_dict", "file"])
+def test_slow_weights_resume_exactly(rule, way, rng, tmp_path, assert_same_bits):
+    """Protects resuming between two synchronisations: slow weights and the count are restored."""
+    params = arrays(rng, np.float64)
+    grads = [arrays(rng, np.float64) for _ in range(6)]
+    options = busy(rule) | {"lookahead": (3, 0.5), "ema_decay": 0.5}
+    opt = CLASSES[rule](copies(params), **options)
+    train(opt, grads[:2])
+    resumed = CLASSES[rule](copies(opt.params), **options)
+    if way == "file":
+        pytest.importorskip("safetensors")
+        opt.save(tmp_path / "half", params=True)
+        resumed.load(tmp_path / "half")
+    else:
+        resumed.load_state_dict(opt.state_dict())
+    for each in (opt, resumed):
+        train(each, grads[2:])
+    assert_same_bits(everything(resumed), everything(opt))
+
+
+def test_lookahead_waits_for_parameters_that_rest():
+    """Protects frozen parameters from being pulled back, and skipped steps from being counted."""
+    params = [np.zeros(2), np.zeros(2)]
+    opt = optim.SGD(params, lr=1.0, lookahead=(2, 0.5), nonfinite="skip")
+    up = np.full(2, -1.0)
+    opt.step([up, up])
+    opt.step([up, np.full(2, np.nan)])
+    assert [p.tolist() for p in params] == [[1, 1], [1, 1]]
+    opt.step([up, None])
+    assert [p.tolist() for p in params] == [[1, 1], [1, 1]]
+    assert [s["slow_param"].tolist() for s in opt.state] == [[1, 1], [0, 0]]
+
+
+def test_lookahead_may_be_switched_on_and_off(rng, assert_same_bits):
+    """Protects late starts: slow weights begin where the parameters are, and are forgotten."""
+    w = np.zeros(2)
+    opt = optim.SGD(w, lr=1.0)
+    opt.step(np.full(2, -4.0))
+    assert "slow_param" not in opt.state[0]
+    opt.lookahead = (2, 0.5)
+    opt.step(np.full(2, -4.0))
+    assert w.tolist() == [6.0, 6.0]
+    opt.add_param_group({"params": np.ones(1)})
+    assert opt.state[1]["slow_param"].tolist() == [1.0]
+    opt.lookahead = None
+    opt.lookahead = (2, 0.5)
+    opt.step([np.zeros(2), np.zeros(1)])
+    assert opt.state[0]["slow_param"].tolist() == [6.0, 6.0]
+
+
+# ---- stochastic weight averaging -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("start", "every"), [(0, 1), (3, 1), (0, 3), (4, 2)])
+def test_swa_is_the_mean(start, every, dtype, rng, assert_same_bits):
+    """Protects the average: equal weights from `start` on, nothing before and in between."""
+    (w,) = arrays(rng, dtype, [(9,)])
+    first, seen = w.copy(), []
+    opt = optim.Adam(w, lr=0.1, ema_decay=optim.swa(start, every))
+    for t in range(1, 13):
+        before = opt.ema[0].copy()
+        opt.step(arrays(rng, dtype, [(9,)])[0])
+        if t > start and (t - start) % every == 0:
+            seen.append(w.astype(np.float64))
+            rtol = 1e-14 if dtype == np.float64 else 1e-6
+            assert_allclose(opt.ema[0], np.mean(seen, axis=0), rtol, rtol)
+        else:
+            assert_same_bits(opt.ema[0], before)
+    assert seen
+    opt.ema_decay = optim.swa(100)
+    opt.step(np.zeros(9, dtype))
+    assert not np.array_equal(opt.ema[0], first)
+
+
+def test_swa_can_be_pickled_and_refuses():
+    """Protects resuming in another process, and a pace that is none."""
+    assert pickle.loads(pickle.dumps(optim.swa(3, 2))) == optim.swa(3, 2)
+    for arguments, error, words in [
+        ({"start": -1}, ValueError, "^start must be at least 0; got -1$"),
+        ({"every": 0}, ValueError, "^every must be at least 1; got 0$"),
+        ({"every": 0.5}, TypeError, "^every must be a whole number; got 0.5$"),
+    ]:
+        with pytest.raises(error, match=words):
+            optim.swa(**arguments)
+
+
+def test_an_average_with_no_weight_is_not_touched():
+    """Protects `ema` from 0 * NaN in steps that do not average."""
+    w = np.zeros(2)
+    opt = optim.SGD(w, ema_decay=optim.swa(5), nonfinite="apply")
+    opt.step(np.full(2, np.nan))
+    assert np.isnan(w).all()
+    assert opt.ema[0].tolist() == [0.0, 0.0]

@@ -1,8 +1,19 @@
 """`fastgd.torch`: what else a step does to gradients and parameters, for every layout."""
 
+import copy
+
 import pytest
 from torch_optimizers import _seeded as _seeded
-from torch_optimizers import assert_close, ft, give, odd_layouts, torch, twins_of
+from torch_optimizers import (
+    assert_close,
+    assert_same_bits,
+    ft,
+    give,
+    odd_layouts,
+    tensors,
+    torch,
+    twins_of,
+)
 
 TRANSFORMS = [
     {"centralize": True},
@@ -55,3 +66,85 @@ def test_fallback_has_no_transforms(options):
     """Protects from options that would not reach torch's part."""
     with pytest.raises(ValueError, match="with fallback=True"):
         ft.SGD([torch.zeros(1)], fallback=True, **options)
+
+
+@pytest.mark.parametrize("name", ["SGD", "Adam", "Lion"])
+def test_lookahead_in_every_layout(name):
+    """Protects the slow weights: beside the states, laid out as the parameters."""
+    params = [p.detach().requires_grad_() for p in odd_layouts()]
+    twins = twins_of(params)
+    slow = [p.detach().clone() for p in twins]
+    opt = getattr(ft, name)(params, lr=0.1, lookahead=(2, 0.25), ema_decay=0.5)
+    plain = getattr(ft, name)(twins, lr=0.1)
+    for t in range(1, 6):
+        give(params, twins)
+        opt.step()
+        plain.step()
+        if t % 2 == 0:
+            torch._foreach_lerp_(slow, [p.detach() for p in twins], 0.25)
+            for twin, s in zip(twins, slow, strict=True):
+                twin.data.copy_(s)
+    assert_close(params, twins)
+    assert_close([opt.state[p]["slow_param"] for p in params], slow)
+    assert [opt.state[p]["slow_param"].stride() for p in params] == [p.stride() for p in params]
+
+
+def test_slow_weights_are_saved_and_torchs_own_class_loads_them():
+    """Protects resuming to the bit, and going back to torch."""
+    params = tensors()
+    opt = ft.Adam(params, lr=0.1, lookahead=(3, 0.5))
+    give(params)
+    opt.step()
+    saved = copy.deepcopy(opt.state_dict())
+    resumed = twins_of(params)
+    other = ft.Adam(resumed, lr=0.1, lookahead=(3, 0.5))
+    other.load_state_dict(saved)
+    theirs = torch.optim.Adam(twins := twins_of(params), lr=0.1)
+    theirs.load_state_dict(copy.deepcopy(saved))
+    for _ in range(3):
+        give(params, resumed, twins)
+        for each in (opt, other, theirs):
+            each.step()
+    assert_same_bits(resumed, params)
+    assert [p.tolist() for p in twins] != [p.tolist() for p in params]
+    opt.lookahead = None
+    assert not any("slow_param" in state for state in opt.state.values())
+
+
+def test_lookahead_starts_with_states_of_torch():
+    """Protects a switch in the middle: torch's momentum goes on, slow weights begin here."""
+    params = tensors()
+    theirs = torch.optim.SGD(params, lr=0.1, momentum=0.9)
+    give(params)
+    theirs.step()
+    opt = ft.SGD(twins := twins_of(params), lr=0.1, momentum=0.9, lookahead=(2, 0.5))
+    opt.load_state_dict(copy.deepcopy(theirs.state_dict()))
+    give(params, twins)
+    opt.step()
+    theirs.step()
+    assert_close(twins, params)
+
+
+def test_a_refused_step_makes_no_slow_weights():
+    """Protects states from what a failed first step has begun."""
+    for name in ("SGD", "Adam"):
+        params = tensors()
+        opt = getattr(ft, name)(params, lookahead=(2, 0.5))
+        give(params)
+        params[0].grad[0, 0] = torch.nan
+        with pytest.raises(ft.NonFiniteError):
+            opt.step()
+        assert not opt.state
+
+
+def test_swa_is_averaged_model():
+    """Protects parity with ``torch.optim.swa_utils`` and its mean of all models."""
+    net = torch.nn.Linear(3, 2)
+    model = torch.optim.swa_utils.AveragedModel(net)
+    opt = ft.SGD(net.parameters(), lr=0.1, ema_decay=ft.swa(start=2, every=2))
+    for t in range(1, 9):
+        give(list(net.parameters()))
+        opt.step()
+        if t in (4, 6, 8):
+            model.update_parameters(net)
+    assert_close(opt.ema, list(model.module.parameters()))

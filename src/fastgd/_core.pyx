@@ -105,6 +105,7 @@ cdef dict _read_losses():
 RULES = _read_rules()
 LOSSES = _read_losses()
 N_KEPT = c.FGD_MAX_KEPT + 1
+SLOW = "slow_param"  # name of the slow weights of look-ahead among a parameter's states
 
 
 # --------------------------------------------------------------------------------- instruction sets

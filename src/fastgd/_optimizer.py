@@ -181,7 +181,8 @@ class Optimizer(StepOptions, _core.Stepper):
         plan = self._plan(_groups_of(params), settings, 0)
         checked = checked_options(options)
         averages = None if checked["ema_decay"] is None else copies_of(plan.params)
-        self._adopt(plan, self._states_for(plan.groups, plan.params), averages, checked)
+        slow = None if checked["lookahead"] is None else copies_of(plan.params)
+        self._adopt(plan, self._states_for(plan.groups, plan.params), averages, slow, checked)
 
     def _plan(
         self, groups: Iterable[Mapping[str, Any]], settings: Mapping[str, Any], t: int
@@ -222,12 +223,13 @@ class Optimizer(StepOptions, _core.Stepper):
         plan: "_Plan",
         states: list[tuple[Array | None, ...]],
         averages: list[Array] | None,
+        slow: list[Array] | None,
         options: Mapping[str, Any],
     ) -> None:
         """Check the arrays, then begin with them, at step 0."""
         owner_of = [g for g, group in enumerate(plan.groups) for _ in group.members]
         hypers = [group.values for group in plan.groups]
-        super().__init__(self.rule_name, plan.params, owner_of, hypers, states, averages)
+        super().__init__(self.rule_name, plan.params, owner_of, hypers, states, averages, slow)
         self.names = plan.names or None
         self._sums, self._touched, self._count = None, [], 0
         self.param_groups = [ParamGroup(self, g, group) for g, group in enumerate(plan.groups)]
@@ -266,12 +268,15 @@ class Optimizer(StepOptions, _core.Stepper):
         new = plan.params[len(self.params) :]
         states = self.states + self._states_for(plan.groups[-1:], new)
         averages = None if self.averages is None else self.averages + copies_of(new)
+        slow = None if self.slow is None else self.slow + copies_of(new)
         options, groups = self._options, self.param_groups
         grown = type(self).__new__(type(self))
-        Optimizer._adopt(grown, plan, states, averages, options)  # raises if the arrays do not fit
+        Optimizer._adopt(
+            grown, plan, states, averages, slow, options
+        )  # raises if the arrays do not fit
         progress = [self.progress(i) for i in range(len(self.params))]
         t, skipped = self.t, self.skipped
-        self._adopt(plan, states, averages, options)
+        self._adopt(plan, states, averages, slow, options)
         self.t, self.skipped = t, skipped
         self.param_groups[:-1] = groups
         for i, what in enumerate(progress):
@@ -322,7 +327,7 @@ class Optimizer(StepOptions, _core.Stepper):
             if any(a is not b for a, b in zip(merged, states[i], strict=True)):
                 changed.append(i)
             states[i] = merged
-        self.set_buffers(states, self.averages)
+        self.set_buffers(states, self.averages, self.slow)
         for i in changed:
             t, _, kept = self.progress(i)
             self.set_progress(i, t, t, kept)
@@ -336,12 +341,19 @@ class Optimizer(StepOptions, _core.Stepper):
     def _configure(self, options: Mapping[str, Any]) -> None:
         """Check the options of a step, then set them."""
         checked = checked_options(options)
-        if (checked["ema_decay"] is None) != (self.averages is None):
-            averages = None if checked["ema_decay"] is None else copies_of(self.params)
-            self.set_buffers(self.states, averages)
+        averages = self._kept_if(checked["ema_decay"], self.averages)
+        slow = self._kept_if(checked["lookahead"], self.slow)
+        if averages is not self.averages or slow is not self.slow:
+            self.set_buffers(self.states, averages, slow)
         self._options = checked
         hand_over(self, checked)
         self._note_what_is_dynamic()
+
+    def _kept_if(self, option: Any, kept: list[Array] | None) -> list[Array] | None:
+        """Return the arrays of an option that is on: those that are kept, or new ones."""
+        if option is None:
+            return None
+        return copies_of(self.params) if kept is None else kept
 
     def _note_what_is_dynamic(self) -> None:
         self.dynamic = callable(self._options["ema_decay"]) or any(
@@ -455,12 +467,18 @@ class Optimizer(StepOptions, _core.Stepper):
 
     @property
     def state(self) -> list[dict[str, Array]]:
-        """The states of each parameter by name, as torch names them: the live arrays."""
+        """The states of each parameter by name, as torch names them: the live arrays.
+
+        With `lookahead` the slow weights are there, too, as ``"slow_param"``.
+        """
         names = [name for name, _ in _core.RULES[self.rule_name]["states"]]
-        return [
+        found = [
             {name: a for name, a in zip(names, states, strict=True) if a is not None}
             for states in self.states
         ]
+        for states, slow in zip(found, self.slow or (), strict=self.slow is not None):
+            states[_core.SLOW] = slow
+        return found
 
     def __repr__(self) -> str:
         settings = ", ".join(f"{name}={value}" for name, value in self._settings().items())
@@ -534,7 +552,10 @@ class Optimizer(StepOptions, _core.Stepper):
         averages = self.averages and zeros_like(self.params)
         for i, average in enumerate(averages or ()):
             fill(average, saved.averages[i] if saved.averages else self.params[i], f"ema[{i}]")
-        self.set_buffers(states, averages)
+        slow = self.slow and zeros_like(self.params)
+        for i, weights in enumerate(slow or ()):
+            fill(weights, saved.states[i].get(_core.SLOW, self.params[i]), f"slow weights {i}")
+        self.set_buffers(states, averages, slow)
         for g, group in enumerate(self.param_groups):
             for k, value in enumerate(values[g]):
                 if k not in group.schedules:

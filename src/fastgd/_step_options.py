@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from inspect import Parameter
+from numbers import Integral
 from typing import Any, NamedTuple
 
 from . import _core
@@ -51,12 +52,19 @@ OPTIONS: dict[str, Option] = {
         "leave the step out (``last_step.skipped``), both with nothing changed; or take the step\n"
         "all the same and save one pass over the gradients.",
     ),
+    "lookahead": Option(
+        None,
+        "tuple of (int, float)",
+        "Keep slow weights (Zhang et al., NeurIPS 2019): with ``(k, alpha)``, in each step whose\n"
+        "number is a multiple of k, ``slow += alpha * (param - slow)`` and ``param = slow``. A\n"
+        "parameter that rests in such a step waits for the next. (5, 0.5) is common.",
+    ),
     "ema_decay": Option(
         None,
         "float or callable",
         "Keep an exponential moving average of each parameter in ``ema``:\n"
         "``ema = decay * ema + (1 - decay) * param`` after each step. A callable gets the number\n"
-        "of the step, from 1 on, and returns the decay.",
+        "of the step, from 1 on, and returns the decay; :func:`fastgd.optim.swa` is one.",
     ),
     "report_norms": Option(
         False,
@@ -78,7 +86,8 @@ class StepReport(NamedTuple):
     clip_factor : float
         What `max_norm` multiplied them by; 1 if they were short enough.
     update_norm : float
-        Norm of the change of all parameters together; NaN without ``report_norms=True``.
+        Norm of the change that the rule makes to all parameters together; NaN without
+        ``report_norms=True``.
     skipped : bool
         Whether the step was left out because a gradient was not finite.
     """
@@ -104,6 +113,8 @@ def checked_options(options: Mapping[str, Any]) -> dict[str, Any]:
         )
     if checked["ema_decay"] is not None and not callable(checked["ema_decay"]):
         checked["ema_decay"] = checked_decay(checked["ema_decay"])
+    if checked["lookahead"] is not None:
+        checked["lookahead"] = _checked_lookahead(checked["lookahead"])
     for name in ("centralize", "report_norms"):
         checked[name] = bool(number(name, checked[name], "flag"))
     return checked
@@ -117,6 +128,17 @@ def checked_decay(value: Any) -> float:
     return decay
 
 
+def _checked_lookahead(value: Any) -> tuple[int, float]:
+    """Return (k, alpha) if these are a period and a share, else raise."""
+    words = "(k, alpha), a whole number from 1 on and a number from 0 to 1"
+    if not isinstance(value, tuple | list) or len(value) != 2 or not isinstance(value[0], Integral):
+        raise TypeError(f"lookahead must be {words}; got {value!r}")
+    k, alpha = int(value[0]), number("alpha of lookahead", value[1], "real")
+    if k < 1 or not 0 <= alpha <= 1:
+        raise ValueError(f"lookahead must be {words}; got {value!r}")
+    return k, alpha
+
+
 def hand_over(stepper: _core.Stepper, options: Mapping[str, Any]) -> None:
     """Tell C what was chosen; the options are checked."""
     stepper.skips = options["nonfinite"] == "skip"
@@ -128,6 +150,7 @@ def hand_over(stepper: _core.Stepper, options: Mapping[str, Any]) -> None:
         guard=options["nonfinite"] != "apply",
         norms=options["report_norms"],
     )
+    stepper.set_lookahead(*(options["lookahead"] or (0, 0.0)))
     decay = options["ema_decay"]
     if decay is not None and not callable(decay):
         stepper.set_average_weight(1.0 - decay)
@@ -161,6 +184,7 @@ class StepOptions:
     agc = option_property("agc")
     clip_value = option_property("clip_value")
     nonfinite = option_property("nonfinite")
+    lookahead = option_property("lookahead")
     ema_decay = option_property("ema_decay")
     report_norms = option_property("report_norms")
 

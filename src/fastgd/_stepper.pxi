@@ -26,17 +26,21 @@ cdef class Stepper:
         is not kept.
     averages : list of ndarray or None
         For each parameter where its moving average is kept; None if none is.
+    slow : list of ndarray or None
+        For each parameter the slow weights of look-ahead; None if there are none.
     """
 
     cdef readonly str rule
     cdef readonly list params
     cdef readonly list states
     cdef readonly object averages
+    cdef readonly object slow
     cdef public int64_t t  # updates done
     cdef public int64_t skipped  # steps that were not taken because a gradient was not finite
     cdef public bint skips  # are they skipped, or is an error raised?
     cdef public bint dynamic  # is there anything to do before a step?
     cdef public object names  # of the parameters, a list or None
+    cdef int64_t _period  # of look-ahead; 0 for none
     cdef c.fgd_options _options
     cdef c.fgd_report _report
     cdef Py_ssize_t _n, _n_groups
@@ -51,7 +55,8 @@ cdef class Stepper:
     cdef uintptr_t *_zeroed  # the same of the gradients that are to be zeroed
     cdef list _held  # the arrays whose addresses are noted
 
-    def __init__(self, str rule, list params, list groups, list hypers, list states, averages):
+    def __init__(self, str rule, list params, list groups, list hypers, list states, averages,
+                 slow=None):
         self._release()
         self.rule = rule
         self.params = params
@@ -62,7 +67,7 @@ cdef class Stepper:
         self._plans = <c.fgd_plan *>PyMem_Calloc(max(self._n, 1), sizeof(c.fgd_plan))
         self._frozen = <char *>PyMem_Calloc(max(self._n, 1), 1)
         self._written = <uintptr_t *>PyMem_Calloc(
-            2 * max(self._n, 1) * (c.FGD_MAX_STATES + 2), sizeof(uintptr_t))
+            2 * max(self._n, 1) * (c.FGD_MAX_STATES + 3), sizeof(uintptr_t))
         self._zeroed = <uintptr_t *>PyMem_Calloc(2 * max(self._n, 1), sizeof(uintptr_t))
         if not (self._tensors and self._groups and self._plans and self._frozen and self._written
                 and self._zeroed):
@@ -75,7 +80,7 @@ cdef class Stepper:
             self._tensors[i].group = g
         self._options.grad_scale, self._options.average_weight = 1, 0
         self._options.max_norm = self._options.agc = self._options.clip_value = np.inf
-        self.set_buffers(states, averages)
+        self.set_buffers(states, averages, slow)
         self._make_room()
 
     def __dealloc__(self):
@@ -104,18 +109,20 @@ cdef class Stepper:
             self._sums, self._room = <double *>sums, wanted
         return 0
 
-    def set_buffers(self, list states, averages):
+    def set_buffers(self, list states, averages, slow):
         """Use these arrays from now on; if they do not fit, nothing changes."""
         cdef Py_ssize_t i
-        self._check(states, averages)
-        spans = self._spans(states, averages)
-        self.states, self.averages = states, averages
-        self._held = [a for arrays in states for a in arrays] + list(averages or ())
+        self._check(states, averages, slow)
+        spans = self._spans(states, averages, slow)
+        self.states, self.averages, self.slow = states, averages, slow
+        self._held = [a for arrays in states for a in arrays] + list(averages or ()) + list(
+            slow or ())
         for i in range(self._n):
             self._tensors[i].param = cnp.PyArray_DATA(self.params[i])
             self._tensors[i].size = self.params[i].size
             self._tensors[i].dtype = _dtype_of(self.params[i])
             _note_units(&self._tensors[i], self.params[i].shape)
+            self._tensors[i].slow = NULL if slow is None else cnp.PyArray_DATA(slow[i])
             self._tensors[i].average = NULL if averages is None else cnp.PyArray_DATA(averages[i])
             for k, state in enumerate(states[i]):
                 self._tensors[i].state[k] = NULL if state is None else cnp.PyArray_DATA(state)
@@ -124,7 +131,7 @@ cdef class Stepper:
             self._written[2 * k + 1] = end
         self._n_written = len(spans)
 
-    cdef int _check(self, list states, averages) except -1:
+    cdef int _check(self, list states, averages, slow) except -1:
         """Refuse buffers that the kernels cannot take."""
         for i, param in enumerate(self.params):
             dtype = _describe(param, f"params[{i}]", True)
@@ -132,9 +139,11 @@ cdef class Stepper:
                 _data(state, f"state {k} of params[{i}]", dtype, param.size, True)
             if averages is not None:
                 _data(averages[i], f"average of params[{i}]", dtype, param.size, True)
+            if slow is not None:
+                _data(slow[i], f"slow weights of params[{i}]", dtype, param.size, True)
         return 0
 
-    def _spans(self, list states, averages):
+    def _spans(self, list states, averages, slow):
         """Begin, end and name of what is written to, ascending.
 
         No two may overlap: the result would depend on the order.
@@ -145,6 +154,8 @@ cdef class Stepper:
             mine += [(f"a state of params[{i}]", s) for s in states[i] if s is not None]
             if averages is not None:
                 mine.append((f"the average of params[{i}]", averages[i]))
+            if slow is not None:
+                mine.append((f"the slow weights of params[{i}]", slow[i]))
             for name, a in mine:
                 if a.size:
                     begin = a.__array_interface__["data"][0]
@@ -207,6 +218,14 @@ cdef class Stepper:
         self._options.centralize, self._options.agc = centralize, agc
         self._options.guard, self._options.norms = guard, norms
         self._make_room()
+
+    def set_lookahead(self, int64_t period, double weight):
+        """Look ahead every so many steps, 0 for never; no check."""
+        self._period, self._options.slow_weight = period, weight
+
+    cdef void _note_what_is_due(self) noexcept:
+        """Set what depends on the number of the step that comes."""
+        self._options.looks_ahead = self._period > 0 and (self.t + 1) % self._period == 0
 
     def set_average_weight(self, double weight):
         """Set the share of the parameters in their moving averages; no check."""
@@ -308,6 +327,7 @@ cdef class Stepper:
         if self.dynamic:
             self.before_step()
         self._options.grad_scale, self._options.zero_grads = grad_scale, zero_grads
+        self._note_what_is_due()
         with nogil:
             status = c.fgd_step(&self._report, self._tensors, self._plans, self._sums, self._groups,
                                 &self._options, self._n, team)

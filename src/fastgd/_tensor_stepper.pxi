@@ -138,9 +138,9 @@ cdef class TensorStepper(Stepper):
         PyMem_Free(self._numbers)
         PyMem_Free(self._doubles)
 
-    def set_buffers(self, list states, averages):
+    def set_buffers(self, list states, averages, slow):
         """Take the states' dicts and the averages; their memory is looked up in each step."""
-        self.states, self.averages = states, averages
+        self.states, self.averages, self.slow = states, averages, slow
 
     def set_kept_states(self, Py_ssize_t group, tuple names):
         """Set the names of the states of a group, None for one that is not kept."""
@@ -148,6 +148,7 @@ cdef class TensorStepper(Stepper):
 
     # ---- what a subclass says ----
     # It must also have start(i) -> (states, names), which makes what parameter i lacks of states;
+    # start_slow(i), which makes its slow weights;
     # lay_out(tensor, like), a copy without gaps, with the order of elements of another;
     # copy_back(tensor, copied); and scalar(value), 0-d.
 
@@ -244,16 +245,8 @@ cdef class TensorStepper(Stepper):
             if values[k] == NULL:
                 self._put(&t.state[k], NULL)
                 continue
-            tensor = <object>values[k]
-            dtype = self._read(tensor, &found)
-            if dtype < 0 or not _same_kind(&found, like):
-                raise ValueError(
-                    f"state {names[k]!r} of {self._name(i)} must be a tensor of its shape and "
-                    f"dtype; got {tensor!r:.80}")
-            if not _same_layout(&found, like):
-                tensor = self.states[i][names[k]] = self.lay_out(tensor, self.params[i])
-                self._read(tensor, &found)
-            self._put(&t.state[k], found.data)
+            self._put(&t.state[k], self._address(i, names[k], <object>values[k], like))
+        self._look_up_slow(i, like, takes_part, made)
         t.t = 0 if self._counts else 1
         if not takes_part and (first or not self._shares):
             self._numbers[i * N_KEPT] = NULL
@@ -276,6 +269,31 @@ cdef class TensorStepper(Stepper):
             else:
                 t.kept[k - self._counts] = value
         t.since = t.t if first else -1  # what was there, has been started by somebody
+        return 0
+
+    cdef void *_address(self, Py_ssize_t i, str name, object tensor,
+                        const dl.Tensor *like) except? NULL:
+        """Address of a state of parameter `i`, laid out as the parameter is."""
+        cdef dl.Tensor found
+        if self._read(tensor, &found) < 0 or not _same_kind(&found, like):
+            raise ValueError(
+                f"state {name!r} of {self._name(i)} must be a tensor of its shape and "
+                f"dtype; got {tensor!r:.80}")
+        if not _same_layout(&found, like):
+            tensor = self.states[i][name] = self.lay_out(tensor, self.params[i])
+            self._read(tensor, &found)
+        return found.data
+
+    cdef int _look_up_slow(self, Py_ssize_t i, const dl.Tensor *like, bint takes_part,
+                           list made) except -1:
+        """Find the slow weights of parameter `i`, or make them."""
+        cdef PyObject *slow = _value(self.states[i], SLOW) if self._period else NULL
+        if self._period and slow == NULL and takes_part:
+            self.states[i], new = self.start_slow(i)
+            made.append((i, new))
+            slow = _value(self.states[i], SLOW)
+        self._put(&self._tensors[i].slow,
+                  NULL if slow == NULL else self._address(i, SLOW, <object>slow, like))
         return 0
 
     cdef int _look_up(self, list grads, list touched, list made) except -1:
@@ -352,6 +370,7 @@ cdef class TensorStepper(Stepper):
                 each.append(("", <uintptr_t>t.param))
             if i < self._n_params:
                 each += [("a state of ", <uintptr_t>t.state[k]) for k in range(c.FGD_MAX_STATES)]
+                each.append(("the slow weights of ", <uintptr_t>t.slow))
             for what, begin in each:
                 if begin and t.size:
                     spans.append((begin, begin + t.size * _item(t.dtype), what, i))
@@ -431,6 +450,7 @@ cdef class TensorStepper(Stepper):
                 self._note_what_is_written()
             self._check_grads()
             self._make_room()
+            self._note_what_is_due()
             with nogil:
                 status = c.fgd_step(&self._report, self._tensors, self._plans, self._sums,
                                     self._groups, &self._options, self._n, team)

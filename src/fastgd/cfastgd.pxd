@@ -70,6 +70,7 @@ cdef extern from "fastgd.h" nogil:
         void *param
         void *grad
         void **state
+        void *slow
         void *average
         ptrdiff_t size
         int n_dims
@@ -89,6 +90,8 @@ cdef extern from "fastgd.h" nogil:
         double max_norm
         double agc
         double clip_value
+        double slow_weight
+        int looks_ahead
         double average_weight
         int guard
         int norms

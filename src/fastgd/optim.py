@@ -4,14 +4,16 @@ A class a rule: signature, hyper-parameters, their defaults and domains, and the
 the rows of ``csrc/optim_rules.h``. What the classes have in common is in ``_optimizer``.
 
 Beside torch's arguments every class takes, keyword-only, `max_norm`, `centralize`, `agc`,
-`clip_value`, `nonfinite`, `ema_decay` and `report_norms`: norm, guard, clipping, update and moving
-average are one call and two passes over memory, one more for `centralize` and `agc`.
+`clip_value`, `nonfinite`, `lookahead`, `ema_decay` and `report_norms`: norm, guard, clipping,
+update and moving average are one call and two passes over memory, one more for `centralize` and
+`agc`.
 """
 
 from ._core import NonFiniteError
 from ._hypers import Array, defaults, hyper_values, make_states
 from ._optimizer import CLASSES, Optimizer, ParamGroup
 from ._step_options import StepReport
+from ._swa import swa
 
 __all__ = [
     "ASGD",
@@ -44,6 +46,7 @@ __all__ = [
     "defaults",
     "hyper_values",
     "make_states",
+    "swa",
 ]
 
 

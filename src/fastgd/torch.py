@@ -43,10 +43,11 @@ from ._step_options import (
     option_entry,
     option_property,
 )
+from ._swa import swa
 
 _RULES = {made.__name__: made for made in optim.CLASSES.values()}
 
-__all__ = ["NonFiniteError", "Optimizer", "StepReport", *_RULES]
+__all__ = ["NonFiniteError", "Optimizer", "StepReport", *_RULES, "swa"]
 
 _ONE_WAY = ("foreach", "fused")  # torch's choices between implementations; there is one here
 _REFUSED = ("capturable", "differentiable")
@@ -173,6 +174,12 @@ class _Table(_core.TensorStepper):
                 state[name] = torch.zeros_like(param, memory_format=torch.preserve_format)
                 made.append(name)
         return state, made
+
+    def start_slow(self, i: int) -> tuple[dict[str, Any], list[str]]:
+        """Make the slow weights of a parameter."""
+        state = self.owner.state[self.params[i]]
+        (state[_core.SLOW],) = _copies([self.params[i]])
+        return state, [_core.SLOW]
 
     def undo(self, i: int, made: list[str]) -> None:
         """Remove what ``start`` made."""
@@ -328,6 +335,9 @@ class Optimizer(StepOptions, torch.optim.Optimizer):
             raise
         if any(checked[name] is not before[name] for name in ("ema", "ema_source")):
             self._table = None
+        if checked["lookahead"] is None:
+            for state in self.state.values():
+                state.pop(_core.SLOW, None)
         if self._table is not None:
             hand_over(self._table, checked)
 

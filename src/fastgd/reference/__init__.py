@@ -20,7 +20,7 @@ The parts, each a plain function and, by name, a row of a table:
                         no schedule, no learning rate: `schedule_free_sgd`, `schedule_free_adamw`
                         (`schedule_free_eval`), `prodigy`
 `SCHEDULES`             `constant`, `invscaling`, `optimal`
-transforms              `centralize`, `adaptive_clip`
+transforms              before the rule `centralize`, `adaptive_clip`, after it `lookahead`
 sampler                 `xorshift32`, `shuffle`, `rows`
 linear model            `linear_prediction`, `linear_gradient`, `linear_step`, `train_linear`
 ======================  ==========================================================================
@@ -82,6 +82,7 @@ You, Li, Reddi, Hseu, Kumar, Bhojanapalli, Song, Demmel, Keutzer, Hsieh (2020), 
 optimization for deep learning: training BERT in 76 minutes, ICLR.
 Zaheer, Reddi, Sachan, Kale, Kumar (2018), Adaptive methods for nonconvex optimization, NeurIPS.
 Zeiler (2012), ADADELTA: an adaptive learning rate method, arXiv:1212.5701.
+Zhang, Lucas, Hinton, Ba (2019), Lookahead optimizer: k steps forward, 1 step back, NeurIPS.
 Zhuang, Tang, Ding, Tatikonda, Dvornek, Papademetris, Duncan (2020), AdaBelief optimizer: adapting
 stepsizes by the belief in observed gradients, NeurIPS.
 """
@@ -122,7 +123,7 @@ from .rules import (
 )
 from .sampler import BLOCK, rows, shuffle, xorshift32
 from .schedules import SCHEDULES, constant, invscaling, optimal
-from .transforms import adaptive_clip, centralize
+from .transforms import adaptive_clip, centralize, lookahead
 
 __all__ = [
     "BLOCK",
@@ -153,6 +154,7 @@ __all__ = [
     "linear_step",
     "lion",
     "log_loss",
+    "lookahead",
     "muon",
     "nadam",
     "newton_schulz",

@@ -77,3 +77,31 @@ def adaptive_clip(
         factor = wanted / has if has > wanted else 1.0
         clipped += [factor * gi for gi in g]
     return clipped
+
+
+def lookahead(param: Vector, slow: Vector, t: int, k: int, alpha: float) -> None:
+    """Move the slow weights every k steps, and begin again there (Zhang et al., 2019, algorithm 1).
+
+    slow <- slow + alpha (param - slow), param <- slow.
+
+    Parameters
+    ----------
+    param, slow : list of float
+        A parameter after step t, and its slow weights; updated in place.
+    t : int
+        Number of the step, from 1 on.
+    k : int
+        Steps of the parameter for one of the slow weights.
+    alpha : float
+        How far those go.
+
+    Examples
+    --------
+    >>> param, slow = [4.0], [0.0]
+    >>> lookahead(param, slow, 5, k=5, alpha=0.5)
+    >>> param, slow
+    ([2.0], [2.0])
+    """
+    if t % k == 0:
+        slow[:] = [s + alpha * (p - s) for s, p in zip(slow, param, strict=True)]
+        param[:] = slow
