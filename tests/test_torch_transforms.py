@@ -148,3 +148,15 @@ def test_swa_is_averaged_model():
         if t in (4, 6, 8):
             model.update_parameters(net)
     assert_close(opt.ema, list(model.module.parameters()))
+
+
+def test_complex_units():
+    """Protects adaptive clipping of complex numbers by their absolute values; means are refused."""
+    param = torch.nn.Parameter(torch.ones(2, 3, dtype=torch.complex64))
+    param.grad = torch.tensor([[3 + 4j, 0, 0], [0, 0, 0.1j]])
+    ft.SGD([param], lr=1.0, agc=0.5).step()
+    unit = 0.5 * 3**0.5  # half the norm of a row of ones
+    expected = torch.tensor([[1 - unit * (0.6 + 0.8j), 1, 1], [1, 1, 1 - 0.1j]])
+    torch.testing.assert_close(param.detach(), expected)
+    with pytest.raises(TypeError, match="centralize must be False for params"):
+        ft.SGD([param], lr=1.0, centralize=True).step()

@@ -68,10 +68,10 @@ def tuple_name(name: str) -> str | None:
 
 
 def public(rule: str, values: Sequence[Any]) -> dict[str, Any]:
-    """Hyper-parameters by their public names, from those of the row; NaN is None."""
+    """Hyper-parameters by their public names, from those of the row; it has NaN for None."""
     found: dict[str, Any] = {}
     for (name, _, domain), given in zip(_core.RULES[rule]["hypers"], values, strict=True):
-        value = None if given != given else given
+        value = None if domain.startswith("optional") and given != given else given
         if together := tuple_name(name):
             found[together] = (*found.get(together, ()), value)
         else:

@@ -66,7 +66,8 @@ cdef void _note_layout(c.fgd_tensor *t, const dl.Tensor *like) noexcept:
     t.n_dims = like.ndim
     t.n_units, t.unit_stride = 1, t.size
     if like.ndim > 1 and like.shape[0] != 1:
-        t.n_units, t.unit_stride = like.shape[0], like.strides[0]
+        t.n_units = like.shape[0]
+        t.unit_stride = like.strides[0] * (_reals(like) // _size(like) if t.size else 1)
 
 
 cdef inline PyObject *_value(state, name) noexcept:
@@ -328,6 +329,8 @@ cdef class TensorStepper(Stepper):
                 t.size, t.dtype, self._moved = _reals(&found), dtype, True
             self._put(&t.param, found.data)
             _note_layout(t, &found)
+            if found.dtype.code == dl.COMPLEX and self._options.centralize and grad is not None:
+                raise TypeError(f"centralize must be False for {self._name(i)} of {param.dtype}")
             if i < self._n_params:
                 self._look_up_states(i, &found, grad is not None, made)
             if grad is not None:
