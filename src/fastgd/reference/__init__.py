@@ -19,6 +19,7 @@ The parts, each a plain function and, by name, a row of a table:
                         a layer as a whole: `lars`, `lamb`, `adafactor`, `muon` (`newton_schulz`)
                         no schedule, no learning rate: `schedule_free_sgd`, `schedule_free_adamw`
                         (`schedule_free_eval`), `prodigy`
+L-BFGS                  `lbfgs`: `lbfgs_direction`, `strong_wolfe`, `cubic_minimum`
 `SCHEDULES`             `constant`, `invscaling`, `optimal`
 transforms              before the rule `centralize`, `adaptive_clip`, after it `lookahead`
 sampler                 `xorshift32`, `shuffle`, `rows`
@@ -56,6 +57,7 @@ Marsaglia (2003), Xorshift RNGs, Journal of Statistical Software 8(14).
 McMahan, Holt, Sculley, Young, and others (2013), Ad click prediction: a view from the trenches,
 KDD.
 Mishchenko, Defazio (2024), Prodigy: an expeditiously adaptive parameter-free learner, ICML.
+Nocedal, Wright (2006), Numerical optimization, 2nd edition.
 Polyak (1964), Some methods of speeding up the convergence of iteration methods, USSR Comput. Math.
 Math. Phys. 4(5).
 Polyak, Juditsky (1992), Acceleration of stochastic approximation by averaging, SIAM J. Control
@@ -91,6 +93,7 @@ from collections.abc import Callable
 
 from .linear_model import linear_gradient, linear_prediction, linear_step, train_linear
 from .losses import LOSSES, hinge, huber, log_loss, squared_error
+from .quasi_newton import cubic_minimum, lbfgs, lbfgs_direction, strong_wolfe
 from .rules import (
     RULES,
     adabelief,
@@ -142,6 +145,7 @@ __all__ = [
     "asgd",
     "centralize",
     "constant",
+    "cubic_minimum",
     "ftrl",
     "gradient_descent",
     "hinge",
@@ -149,6 +153,8 @@ __all__ = [
     "invscaling",
     "lamb",
     "lars",
+    "lbfgs",
+    "lbfgs_direction",
     "linear_gradient",
     "linear_prediction",
     "linear_step",
@@ -172,6 +178,7 @@ __all__ = [
     "signum",
     "sparse_adam",
     "squared_error",
+    "strong_wolfe",
     "train_linear",
     "xorshift32",
     "yogi",
