@@ -140,6 +140,35 @@ typedef struct {
     int changes_grad, units, centralize, looks_ahead, zero_grads, norms;
 } fgd_pass;
 
+/* ------------------------------------------------------------------------------- vectors, and L-BFGS over them */
+
+typedef enum {
+    FGD_DOT = 0,        /* x . z                                                */
+    FGD_MAGNITUDES = 1, /* max |x|, sum |x|; the sum is NaN if any element is   */
+    FGD_MOVE = 2,       /* out = x + a z                                        */
+    FGD_PAIR = 3,       /* out = a x, out2 = z - z2; out2 . out, out2 . out2    */
+    FGD_NEGATE = 4,     /* out = -x; out . z                                    */
+    FGD_ADVANCE = 5     /* out = scale (out + a x); out . z                     */
+} fgd_vector_op;
+
+/* One pass over vectors of one length: what is done, and with what. No output may overlap anything. */
+typedef struct {
+    int op; /* fgd_vector_op */
+    void *out, *out2;
+    const void *x, *z, *z2;
+    double a, scale;
+} fgd_vectors;
+
+/* The last m pairs of L-BFGS, oldest first: steps s = x_{k+1} - x_k and changes of the gradient y, in slots that are
+ * `stride` bytes apart, and ro = 1 / (y . s). */
+typedef struct {
+    const void *steps, *changes;
+    ptrdiff_t stride;
+    const ptrdiff_t *slots;
+    const double *ro;
+    int m;
+} fgd_history;
+
 /* ---------------------------------------------------------------------------------------------- linear models */
 
 /* The examples: X is (n_rows, n_features), C-contiguous; y and sample_weight (NULL: all one) are (n_rows,).
@@ -194,6 +223,8 @@ typedef struct {
     /* reductions */
     int (*all_finite)(const void *x, ptrdiff_t n);
     double (*sum)(const void *x, ptrdiff_t n);
+    /* the elements [first, first + n) of a pass over vectors, and their part of its results */
+    void (*vectors)(double *results, const fgd_vectors *pass, ptrdiff_t first, ptrdiff_t n);
 } fgd_typed_kernels;
 
 typedef struct {
@@ -213,6 +244,15 @@ int fgd_use(int i);
 fgd_status fgd_step(fgd_report *report, fgd_tensor *tensors, fgd_plan *plans, double *sums, const fgd_group *groups,
                     const fgd_options *options, ptrdiff_t n_tensors, int threads);
 ptrdiff_t fgd_n_sums(const fgd_tensor *tensors, const fgd_options *options, ptrdiff_t n_tensors);
+
+/* One pass over vectors of n elements; `sums` is scratch for fgd_n_vector_sums() numbers. */
+void fgd_vector_pass(double *results, double *sums, const fgd_vectors *pass, ptrdiff_t n, int dtype, int threads);
+ptrdiff_t fgd_n_vector_sums(ptrdiff_t n);
+
+/* direction = -H gradient, with the inverse Hessian H of L-BFGS that starts from h_diag times the identity. Fills `al`
+ * (m numbers); gives gradient . direction. 1 + 2 m passes over memory, each over one or two vectors of the history. */
+double fgd_lbfgs_direction(void *direction, double *al, double *sums, const void *gradient, const fgd_history *history,
+                           double h_diag, ptrdiff_t n, int dtype, int threads);
 
 /* The sum of an array, read once: what the benchmarks measure bandwidth with. */
 double fgd_sum(const void *x, ptrdiff_t n, int dtype, int threads);

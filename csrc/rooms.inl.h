@@ -2,6 +2,7 @@
 #include "lanes.inl.h"
 #include "math.inl.h"
 #include "reduce.inl.h"
+#include "lbfgs.inl.h"
 #include "optim.inl.h"
 #include "units.inl.h"
 #include "step.inl.h"
@@ -10,8 +11,8 @@
 #include "train.inl.h"
 
 static const fgd_typed_kernels N(kernels) = {
-    N(prepare),      N(step),  N(update_range), N(sum_squares), N(measure_range), N(adjusts),
-    N(measure_unit), N(train), N(scratch_size), N(evaluate),    N(all_finite),    N(sum_all),
+    N(prepare), N(step),         N(update_range), N(sum_squares), N(measure_range), N(adjusts), N(measure_unit),
+    N(train),   N(scratch_size), N(evaluate),     N(all_finite),  N(sum_all),       N(vectors),
 };
 
 #undef W

@@ -3,7 +3,7 @@
 import json
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,69 @@ def _safetensors() -> Any:
             'saving and loading need safetensors: pip install "fastgd[safetensors]"'
         ) from error
     return safetensors
+
+
+class Files:
+    """Files for an optimizer, which has parameters and a state dict."""
+
+    params: list[Array]
+    state_dict: Callable[[], dict[str, Any]]
+    load_state_dict: Callable[[Mapping[str, Any]], None]
+
+    def save(self, path: str | os.PathLike[str], *, params: bool = False) -> None:
+        """Write :meth:`state_dict` to a file that is whole at any moment, the old one or the new.
+
+        Parameters
+        ----------
+        path : path-like
+            A safetensors file; replaced if it exists. Needs the extra ``[safetensors]``.
+        params : bool, default=False
+            Save the parameters, too.
+
+        Raises
+        ------
+        ImportError
+            Without safetensors.
+        TypeError
+            If a group's own keys hold what JSON cannot.
+        """
+        more = {"params": self.params} if params else {}
+        write_state(path, type(self).__name__, self.state_dict() | more)
+
+    def load(self, path: str | os.PathLike[str]) -> None:
+        """Go on from a file of :meth:`save`, parameters included if they were saved.
+
+        Raises
+        ------
+        ImportError
+            Without safetensors.
+        OSError, ValueError, TypeError
+            If the file cannot be read or does not fit; nothing has been changed then.
+
+        Examples
+        --------
+        >>> import numpy as np, tempfile, pathlib
+        >>> from fastgd.optim import Lion
+        >>> w = np.ones(3)
+        >>> opt = Lion(w)
+        >>> opt.step(np.ones(3))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     opt.save(pathlib.Path(folder) / "lion.safetensors")
+        ...     resumed = Lion(w)
+        ...     resumed.load(pathlib.Path(folder) / "lion.safetensors")
+        >>> resumed.t
+        1
+        """
+        saved = read_state(path, type(self).__name__)
+        params = saved.pop("params", None)
+        if params is not None and [p.shape for p in params] != [p.shape for p in self.params]:
+            raise ValueError(
+                f"path must hold parameters of shapes {[p.shape for p in self.params]}; "
+                f"got {[p.shape for p in params]}"
+            )
+        self.load_state_dict(saved)
+        for mine, theirs in zip(self.params, params or (), strict=params is not None):
+            mine[...] = theirs
 
 
 def write_state(path: str | os.PathLike[str], kind: str, saved: Mapping[str, Any]) -> None:

@@ -41,11 +41,13 @@ class NonFiniteError(FloatingPointError, ValueError):
     index: int
     name: str | None
     step: int
+    evaluation: int
 
 def use_isa(name: str) -> None: ...
 def active_isa() -> str: ...
 def set_threads(n: int) -> None: ...
 def threads() -> int: ...
+def not_finite_text(index: int, name: str | None, grad: _Array) -> str: ...
 def build_info() -> _BuildInfo: ...
 
 @disjoint_base
@@ -131,6 +133,37 @@ class TensorStepper(Stepper):
         self, state: dict[Any, dict[str, Any]], team: int, grad_scale: float
     ) -> list[Any] | None: ...
 
+@disjoint_base
+class History:
+    size: int
+    n: int
+    steps: _Array
+    changes: _Array
+    def __init__(self, size: int, n: int, dtype: np.dtype[Any]) -> None: ...
+    def put(
+        self,
+        slot: int,
+        grad: _Array,
+        before: _Array | None,
+        d: _Array | None,
+        t: float,
+        *,
+        n_threads: int = 0,
+    ) -> tuple[float, float]: ...
+    def direction(
+        self,
+        out: _Array,
+        grad: _Array,
+        slots: tuple[int, ...],
+        ro: tuple[float, ...],
+        h_diag: float,
+        *,
+        n_threads: int = 0,
+    ) -> tuple[float, tuple[float, ...]]: ...
+
+def dot(x: _Array, z: _Array | None, *, n_threads: int = 0) -> float: ...
+def magnitudes(x: _Array, *, n_threads: int = 0) -> tuple[float, float]: ...
+def move(out: _Array, x: _Array, d: _Array | None, t: float, *, n_threads: int = 0) -> None: ...
 def shuffle(order: NDArray[np.int64], seed: int) -> None: ...
 def evaluate_loss(
     loss: str, y: _Array, prediction: _Array, parameter: float = 0.0

@@ -7,6 +7,7 @@ import os
 
 import numpy as np
 
+cimport cython
 cimport numpy as cnp
 from cpython.dict cimport PyDict_GetItem
 from cpython.exc cimport PyErr_Clear
@@ -40,21 +41,24 @@ class DivergenceError(ValueError, FloatingPointError):
 
 
 class NonFiniteError(FloatingPointError, ValueError):
-    """A gradient is not finite; nothing was changed.
+    """A gradient is not finite; nothing was changed (by L-BFGS: since the last accepted point).
 
     Attributes
     ----------
     index : int
-        Which parameter's gradient.
+        Which parameter's gradient; -1 if it is the loss (L-BFGS).
     name : str or None
         That parameter's name, if it has one.
     step : int
         Number of the step that was not taken, from 1 on.
+    evaluation : int
+        Number of the closure's evaluation in that step, from 1 on (L-BFGS).
     """
 
     index = -1
     name = None
     step = 0
+    evaluation = 0
 
 
 # ------------------------------------------------------------------------------------------- tables
@@ -225,14 +229,20 @@ cdef int _raise_status(c.fgd_status status, ptrdiff_t position) except -1:
     raise error
 
 
-def _raise_not_finite(index, name, grad, step):
-    """Say which gradient is not finite, where and in which step."""
+def not_finite_text(index, name, grad):
+    """Say which gradient is not finite, and where."""
     where = np.argwhere(~np.isfinite(grad))
     first = tuple(where[0].tolist())
+    return (f"grads[{index}]" + (f" ({name})" if name is not None else "") + " must be finite; got "
+            f"{grad[first]} at {list(first)} and {len(where) - 1} more such numbers among "
+            f"{grad.size}")
+
+
+def _raise_not_finite(index, name, grad, step):
+    """Say which gradient is not finite, where and in which step."""
     error = NonFiniteError(
-        f"grads[{index}]" + (f" ({name})" if name is not None else "") + " must be finite; got "
-        f"{grad[first]} at {list(first)} and {len(where) - 1} more such numbers among {grad.size} "
-        f"in step {step}. Nothing was changed; nonfinite='skip' leaves such steps out.")
+        f"{not_finite_text(index, name, grad)} in step {step}. Nothing was changed; "
+        "nonfinite='skip' leaves such steps out.")
     error.index, error.name, error.step = index, name, step
     raise error
 
@@ -245,6 +255,7 @@ cdef int _by_begin(const void *a, const void *b) noexcept nogil:
 
 include "_stepper.pxi"
 include "_tensor_stepper.pxi"
+include "_lbfgs.pxi"
 
 
 # ------------------------------------------------------------------------------------ linear models

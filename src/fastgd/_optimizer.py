@@ -4,7 +4,6 @@ The classes in ``optim`` add a rule each. One ``step`` is one call into C for th
 parameters; nothing here runs once per parameter and step.
 """
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from inspect import Parameter, Signature, cleandoc
 from typing import Any, ClassVar, NamedTuple
@@ -12,6 +11,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from . import _core
+from ._checkpoint import Files
 from ._hypers import (
     Array,
     all_states,
@@ -146,7 +146,7 @@ CLASSES: dict[str, type["Optimizer"]] = {}
 # ---- the base ------------------------------------------------------------------------------------
 
 
-class Optimizer(StepOptions, _core.Stepper):
+class Optimizer(StepOptions, Files, _core.Stepper):
     """Base of the optimizers: everything but the rule.
 
     Subclasses name their rule, ``class SGD(Optimizer, rule="sgd")``, and get its signature and
@@ -584,65 +584,6 @@ class Optimizer(StepOptions, _core.Stepper):
                 if array is not None:
                     fill(array, saved.states[i].get(name), f"{name} for params[{i}]")
         return states
-
-    def save(self, path: str | os.PathLike[str], *, params: bool = False) -> None:
-        """Write :meth:`state_dict` to a file that is whole at any moment, the old one or the new.
-
-        Parameters
-        ----------
-        path : path-like
-            A safetensors file; replaced if it exists. Needs the extra ``[safetensors]``.
-        params : bool, default=False
-            Save the parameters, too.
-
-        Raises
-        ------
-        ImportError
-            Without safetensors.
-        TypeError
-            If a group's own keys hold what JSON cannot.
-        """
-        from ._checkpoint import write_state
-
-        more = {"params": self.params} if params else {}
-        write_state(path, type(self).__name__, self.state_dict() | more)
-
-    def load(self, path: str | os.PathLike[str]) -> None:
-        """Go on from a file of :meth:`save`, parameters included if they were saved.
-
-        Raises
-        ------
-        ImportError
-            Without safetensors.
-        OSError, ValueError, TypeError
-            If the file cannot be read or does not fit; nothing has been changed then.
-
-        Examples
-        --------
-        >>> import numpy as np, tempfile, pathlib
-        >>> from fastgd.optim import Lion
-        >>> w = np.ones(3)
-        >>> opt = Lion(w)
-        >>> opt.step(np.ones(3))
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     opt.save(pathlib.Path(folder) / "lion.safetensors")
-        ...     resumed = Lion(w)
-        ...     resumed.load(pathlib.Path(folder) / "lion.safetensors")
-        >>> resumed.t
-        1
-        """
-        from ._checkpoint import read_state
-
-        saved = read_state(path, type(self).__name__)
-        params = saved.pop("params", None)
-        if params is not None and [p.shape for p in params] != [p.shape for p in self.params]:
-            raise ValueError(
-                f"path must hold parameters of shapes {[p.shape for p in self.params]}; "
-                f"got {[p.shape for p in params]}"
-            )
-        self.load_state_dict(saved)
-        for mine, theirs in zip(self.params, params or (), strict=params is not None):
-            mine[...] = theirs
 
 
 # ---- parts ---------------------------------------------------------------------------------------

@@ -104,6 +104,29 @@ cdef extern from "fastgd.h" nogil:
         double update_norm
         ptrdiff_t failed
 
+    ctypedef enum fgd_vector_op:
+        FGD_DOT
+        FGD_MAGNITUDES
+        FGD_MOVE
+        FGD_PAIR
+
+    ctypedef struct fgd_vectors:
+        int op
+        void *out
+        void *out2
+        const void *x
+        const void *z
+        const void *z2
+        double a
+
+    ctypedef struct fgd_history:
+        const void *steps
+        const void *changes
+        ptrdiff_t stride
+        const ptrdiff_t *slots
+        const double *ro
+        int m
+
     ctypedef struct fgd_rows:
         const void *X
         const void *y
@@ -151,6 +174,12 @@ cdef extern from "fastgd.h" nogil:
                         const fgd_group *groups, const fgd_options *options, ptrdiff_t n_tensors,
                         int threads)
     ptrdiff_t fgd_n_sums(const fgd_tensor *tensors, const fgd_options *options, ptrdiff_t n_tensors)
+    void fgd_vector_pass(double *results, double *sums, const fgd_vectors *vectors, ptrdiff_t n,
+                         int dtype, int threads)
+    ptrdiff_t fgd_n_vector_sums(ptrdiff_t n)
+    double fgd_lbfgs_direction(void *direction, double *al, double *sums, const void *gradient,
+                               const fgd_history *history, double h_diag, ptrdiff_t n, int dtype,
+                               int threads)
     double fgd_sum(const void *x, ptrdiff_t n, int dtype, int threads)
     void fgd_shuffle(int64_t *order, ptrdiff_t n, uint32_t seed)
 

@@ -1,7 +1,8 @@
 """Optimizers over lists of NumPy arrays, with torch.optim's names, defaults and numerics.
 
 A class a rule: signature, hyper-parameters, their defaults and domains, and the states come from
-the rows of ``csrc/optim_rules.h``. What the classes have in common is in ``_optimizer``.
+the rows of ``csrc/optim_rules.h``. What the classes have in common is in ``_optimizer``. `LBFGS`,
+which asks for the loss at points of its own choice, stands apart.
 
 Beside torch's arguments every class takes, keyword-only, `max_norm`, `centralize`, `agc`,
 `clip_value`, `nonfinite`, `lookahead`, `ema_decay` and `report_norms`: norm, guard, clipping,
@@ -11,6 +12,7 @@ update and moving average are one call and two passes over memory, one more for 
 
 from ._core import NonFiniteError
 from ._hypers import Array, defaults, hyper_values, make_states
+from ._optim_lbfgs import LBFGS
 from ._optimizer import CLASSES, Optimizer, ParamGroup
 from ._step_options import StepReport
 from ._swa import swa
@@ -21,6 +23,7 @@ __all__ = [
     "FTRL",
     "LAMB",
     "LARS",
+    "LBFGS",
     "SGD",
     "AdaBelief",
     "Adadelta",

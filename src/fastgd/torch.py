@@ -27,7 +27,7 @@ if not hasattr(Tensor, "__dlpack_c_exchange_api__"):
         f"{torch.__version__}"
     )
 
-from . import _core, config, optim
+from . import _core, optim
 from ._core import NonFiniteError
 from ._hypers import defaults, hyper_values, kept_states
 from ._step_options import (
@@ -44,68 +44,16 @@ from ._step_options import (
     option_property,
 )
 from ._swa import swa
+from ._tensors import FIT, fits, is_averaged, is_dense, kind, plain, team
+from ._torch_lbfgs import LBFGS
 
 _RULES = {made.__name__: made for made in optim.CLASSES.values()}
 
-__all__ = ["NonFiniteError", "Optimizer", "StepReport", *_RULES, "swa"]
+__all__ = ["LBFGS", "NonFiniteError", "Optimizer", "StepReport", *_RULES, "swa"]
 
 _ONE_WAY = ("foreach", "fused")  # torch's choices between implementations; there is one here
 _REFUSED = ("capturable", "differentiable")
-_DTYPES = (torch.float32, torch.float64, torch.complex64, torch.complex128)
-_FIT = "a CPU tensor of float or double numbers, real or complex, that do not share memory"
 _OURS: dict[str, Any] = {**OPTION_DEFAULTS, "ema": None, "ema_source": None, "fallback": False}
-
-
-def _plain(value: Any) -> Any:
-    """Return a hyper-parameter as a number, or a tuple of numbers, if it holds tensors."""
-    if isinstance(value, Tensor):
-        return value.item()
-    if isinstance(value, tuple | list):
-        return tuple(map(_plain, value))
-    return value
-
-
-def _team() -> int:
-    """Team size: torch's, or less if the user has asked fastgd for less."""
-    chosen, torchs = config.chosen_threads(), torch.get_num_threads()
-    return torchs if chosen is None else min(chosen, torchs)
-
-
-def _extent(tensor: Tensor) -> int:
-    """Elements from the first to the last in memory; 0 if two share a place."""
-    extent = 1
-    strides = zip(tensor.stride(), tensor.shape, strict=True)
-    for stride, size in sorted((stride, size) for stride, size in strides if size != 1):
-        if stride < extent:
-            return 0
-        extent += stride * (size - 1)
-    return extent
-
-
-def _fits(tensor: Tensor) -> bool:
-    """Whether the kernels can work on a tensor."""
-    return (
-        tensor.layout is torch.strided
-        and tensor.device.type == "cpu"
-        and tensor.dtype in _DTYPES
-        and _extent(tensor) >= tensor.numel()
-    )
-
-
-def _is_dense(tensor: Tensor) -> bool:
-    """Whether the elements fill their memory, in whatever order of the dimensions."""
-    return _extent(tensor) == tensor.numel() or tensor.numel() == 0
-
-
-def _is_averaged(tensor: Tensor) -> bool:
-    """Whether a buffer is averaged, not copied."""
-    return tensor.is_floating_point() or tensor.is_complex()
-
-
-def _kind(tensor: Tensor) -> str:
-    """Say what a tensor is, for an error."""
-    layout = "" if tensor.layout is torch.strided else f"{tensor.layout} "
-    return f"a {layout}tensor of {tensor.dtype}, shape {tuple(tensor.shape)} on {tensor.device}"
 
 
 class _Table(_core.TensorStepper):
@@ -149,12 +97,12 @@ class _Table(_core.TensorStepper):
     def set_aside(self, i: int, grad: Any) -> None:
         """Leave a parameter to torch's own class, or refuse it."""
         if i >= len(self.group_of):
-            raise TypeError(f"ema_source must have CPU tensors; got {_kind(self.params[i])}")
+            raise TypeError(f"ema_source must have CPU tensors; got {kind(self.params[i])}")
         if not self.owner.fallback:
             param = self.params[i]
-            odd, what = (grad, "the gradient of ") if _fits(param) else (param, "")
+            odd, what = (grad, "the gradient of ") if fits(param) else (param, "")
             raise TypeError(
-                f"{what}{self.name(i)} must be {_FIT}; got {_kind(odd)} (fallback=True leaves "
+                f"{what}{self.name(i)} must be {FIT}; got {kind(odd)} (fallback=True leaves "
                 "such to torch.optim)"
             )
         self.odd.append(i)
@@ -244,7 +192,7 @@ class Optimizer(StepOptions, torch.optim.Optimizer):
         if self._torch_class is not None:  # it checks the arguments and names its groups' keys
             twin = self._torch_class([torch.zeros(1)], **given)
             settings = twin.defaults
-        hyper_values(self.rule_name, {name: _plain(settings[name]) for name in self._names})
+        hyper_values(self.rule_name, {name: plain(settings[name]) for name in self._names})
         self.t = self._skipped = 0
         self._last: tuple[float, float, float, bool] | None = None
         self._table: _Table | None = None
@@ -275,13 +223,13 @@ class Optimizer(StepOptions, torch.optim.Optimizer):
         group = self.param_groups[-1]
         try:
             _refuse(group)
-            hyper_values(self.rule_name, {name: _plain(group[name]) for name in self._names})
+            hyper_values(self.rule_name, {name: plain(group[name]) for name in self._names})
             first = sum(len(before["params"]) for before in self.param_groups[:-1])
             for i, param in enumerate(group["params"]):
-                if not self.fallback and not _fits(param):
+                if not self.fallback and not fits(param):
                     name = f" ({group['param_names'][i]})" if "param_names" in group else ""
                     raise TypeError(
-                        f"params[{first + i}]{name} must be {_FIT}; got {_kind(param)} "
+                        f"params[{first + i}]{name} must be {FIT}; got {kind(param)} "
                         "(fallback=True leaves such to torch.optim)"
                     )
         except (TypeError, ValueError):
@@ -356,16 +304,16 @@ class Optimizer(StepOptions, torch.optim.Optimizer):
             pairs = _module_pairs(source, averages)
         for param, average in pairs:
             if average.shape != param.shape or average.dtype != param.dtype:
-                raise ValueError(f"ema must hold {_kind(param)}; got {_kind(average)}")
-            if _is_averaged(average) and not (_fits(average) and _is_dense(average)):
-                raise TypeError(f"ema must hold dense CPU tensors; got {_kind(average)}")
+                raise ValueError(f"ema must hold {kind(param)}; got {kind(average)}")
+            if is_averaged(average) and not (fits(average) and is_dense(average)):
+                raise TypeError(f"ema must hold dense CPU tensors; got {kind(average)}")
         by_id = {id(param): average for param, average in pairs}
         own = {id(param) for param in params}
         others = [pair for pair in pairs if id(pair[0]) not in own]
         return (
             [by_id.get(id(param)) for param in params],
-            [pair for pair in others if _is_averaged(pair[1])],
-            [pair for pair in others if not _is_averaged(pair[1])],
+            [pair for pair in others if is_averaged(pair[1])],
+            [pair for pair in others if not is_averaged(pair[1])],
         )
 
     def _make_table(self) -> _Table:
@@ -418,14 +366,14 @@ class Optimizer(StepOptions, torch.optim.Optimizer):
             table = self._make_table()
         names, seen = self._names, table.values
         for g, group in enumerate(self.param_groups):
-            values = [_plain(group[name]) for name in names]
+            values = [plain(group[name]) for name in names]
             if values != seen[g]:
                 table.set_group(g, values)
         if callable(decay := self._options["ema_decay"]):
             table.set_average_weight(1.0 - checked_decay(decay(self.t + 1)))
         table.t = self.t
         table.odd.clear()
-        touched = table.step_tensors(self.state, _team(), scale)
+        touched = table.step_tensors(self.state, team(), scale)
         self._last = table.report()
         if touched is None:
             self._skipped += 1
