@@ -59,6 +59,32 @@ class ModelStep:
 
 
 @dataclass(frozen=True)
+class Iteration:
+    """One iteration of L-BFGS over `size` float32 parameters, `history` pairs being remembered.
+
+    The gradient is there already; what is left is the direction and the step along it.
+    """
+
+    size: int
+    history: int = 20
+    threads: int = 1
+
+    def __str__(self) -> str:
+        """Name the case in one line."""
+        return f"{self.family}, {threads_text(self.threads)}"
+
+    @property
+    def family(self) -> str:
+        """What the peers that are compared have in common."""
+        return f"L-BFGS, {self.size:,} parameters, {self.history} pairs"
+
+    def within(self, limit: int) -> tuple[Iteration, float]:
+        """Return the case cut to `limit` parameters, and how many times it the whole one is."""
+        small = replace(self, size=min(self.size, limit))
+        return small, self.size / small.size
+
+
+@dataclass(frozen=True)
 class Epoch:
     """One epoch of logistic regression over `rows` x `columns` float32; `epochs` of them a fit."""
 
@@ -106,7 +132,7 @@ class Import:
         return self, 1.0
 
 
-Case: TypeAlias = Step | ModelStep | Epoch | Import
+Case: TypeAlias = Step | ModelStep | Iteration | Epoch | Import
 
 
 class Contestant(NamedTuple):
@@ -238,7 +264,13 @@ def groups(shrink: int = 1, threads: Sequence[int] = (1, 2)) -> list[Group]:
     ['import', 'linear-200000x50', 'linear-100000x784']
     """
     linear = [*_linear(shrink, threads), _reference(shrink, threads)]
-    return [_import(), *linear, *_optim(shrink, threads), *_model(threads)]
+    return [
+        _import(),
+        *linear,
+        *_optim(shrink, threads),
+        *_model(threads),
+        *_lbfgs(shrink, threads),
+    ]
 
 
 def _import() -> Group:
@@ -318,6 +350,18 @@ def _model(threads: Sequence[int]) -> Iterator[Group]:
                 "YOLO26n's 366 parameters: clip, step and moving average, float32",
                 (Comparison(case, "torch", case, floor), Comparison(case, "optax", case, 3)),
                 rounds=15,
+            )
+
+
+def _lbfgs(shrink: int, threads: Sequence[int]) -> Iterator[Group]:
+    for size in SIZES[:3]:
+        for n in threads:
+            case = Iteration(max(size // shrink, SIZES[0]), threads=n)
+            peers = (("torch", case), ("reference", replace(case, threads=1)))
+            yield Group(
+                f"lbfgs-{size}" + (f"-threads{n}" if n > 1 else ""),
+                "L-BFGS, one iteration, float32",
+                tuple(Comparison(case, peer, theirs) for peer, theirs in peers),
             )
 
 

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, TypeAlias, cast
 
 import numpy as np
-from cases import Case, Contestant, Epoch, Import, ModelStep, Step
+from cases import Case, Contestant, Epoch, Import, Iteration, ModelStep, Step
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
@@ -248,6 +248,57 @@ def _optax_model_step(case: ModelStep) -> Work:
     return step
 
 
+# --- one iteration of L-BFGS ----------------------------------------------------------------------
+
+
+def _curvature(case: Iteration) -> tuple[Floats, Floats]:
+    """Return parameters and second derivatives of a quadratic function."""
+    p, _ = _parameters(Step("LBFGS", case.size))
+    return p, np.linspace(1, 2, case.size, dtype=np.float32)
+
+
+def _settings(case: Iteration) -> dict[str, Any]:
+    """Return settings for steps of one iteration that never ends early."""
+    tolerances = {"tolerance_grad": 0.0, "tolerance_change": 0.0}
+    return {"lr": 1e-3, "max_iter": 1, "history_size": case.history, **tolerances}
+
+
+def _fastgd_iteration(case: Iteration) -> Work:
+    p, a = _curvature(case)
+    optimizer = _module("fastgd.optim").LBFGS(p, **_settings(case))
+    for _ in range(case.history + 1):  # fill the memory
+        optimizer.step(lambda: (0.0, a * p))
+    grad = a * p  # from now on the same: it changes nothing in the memory
+    return lambda: optimizer.step(lambda: (0.0, grad))
+
+
+def _torch_iteration(case: Iteration) -> Work:
+    torch = _module("torch")
+    p, a = map(torch.from_numpy, _curvature(case))
+    optimizer = torch.optim.LBFGS([p], **_settings(case))
+
+    def closure() -> float:
+        p.grad = a * p
+        return 0.0
+
+    for _ in range(case.history + 1):
+        optimizer.step(closure)
+    return lambda: optimizer.step(lambda: 0.0)
+
+
+def _reference_iteration(case: Iteration) -> Work:
+    p, a = (array.tolist() for array in _curvature(case))
+    state: dict[str, Any] = {}
+
+    def evaluate(point: list[float]) -> tuple[float, list[float]]:
+        return 0.0, [x * y for x, y in zip(a, point, strict=True)]
+
+    for _ in range(case.history + 1):
+        reference.lbfgs(evaluate, p, state, **_settings(case))
+    grad = evaluate(p)[1]
+    return lambda: reference.lbfgs(lambda _: (0.0, grad), p, state, **_settings(case))
+
+
 # --- one epoch ------------------------------------------------------------------------------------
 
 
@@ -347,7 +398,7 @@ def traffic(contestant: Contestant) -> int:
     case = contestant.case
     if isinstance(case, Epoch):
         return 4 * case.rows * case.columns
-    if isinstance(case, Import | ModelStep):
+    if isinstance(case, Import | ModelStep | Iteration):
         return 0
     state: dict[str, list[float]] = {}
     if contestant.peer != "update":
@@ -398,6 +449,11 @@ PEERS: dict[type[Case], tuple[Peer, ...]] = {
         Peer("fastgd", "fastgd", _fastgd_model_step),
         Peer("torch", "torch", _torch_model_step),
         Peer("optax", "optax", _optax_model_step),
+    ),
+    Iteration: (
+        Peer("fastgd", "fastgd", _fastgd_iteration),
+        Peer("torch", "torch", _torch_iteration),
+        Peer("reference", "fastgd", _reference_iteration, limit=10_000),
     ),
     Epoch: (
         Peer("fastgd", "sklearn", _fastgd_epoch),
