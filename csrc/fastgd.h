@@ -78,6 +78,8 @@ extern const int fgd_n_losses;
 typedef struct {
     int rule;
     double hypers[FGD_MAX_HYPERS];
+    double lower, upper; /* of the parameters' elements; infinities: any */
+    int averages_wait;   /* for a projection of each tensor as a whole, which is the caller's: fgd_average() */
 } fgd_group;
 
 /* One parameter tensor, flattened: `size` elements each. */
@@ -113,6 +115,8 @@ typedef struct {
     int pauses[FGD_MAX_STATES]; /* its hyper-parameter is zero now: neither read nor written to */
     fgd_coef coef;
     double kept[FGD_MAX_KEPT + 1]; /* afterwards */
+    double lower, upper;
+    int bounded, averages_wait;
 } fgd_plan;
 
 typedef struct {
@@ -244,6 +248,10 @@ int fgd_use(int i);
 fgd_status fgd_step(fgd_report *report, fgd_tensor *tensors, fgd_plan *plans, double *sums, const fgd_group *groups,
                     const fgd_options *options, ptrdiff_t n_tensors, int threads);
 ptrdiff_t fgd_n_sums(const fgd_tensor *tensors, const fgd_options *options, ptrdiff_t n_tensors);
+
+/* Moves the averages that have waited in the last fgd_step. */
+void fgd_average(fgd_tensor *tensors, const fgd_group *groups, const fgd_options *options, ptrdiff_t n_tensors,
+                 int threads);
 
 /* One pass over vectors of n elements; `sums` is scratch for fgd_n_vector_sums() numbers. */
 void fgd_vector_pass(double *results, double *sums, const fgd_vectors *pass, ptrdiff_t n, int dtype, int threads);

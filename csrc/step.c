@@ -14,6 +14,7 @@
 typedef struct {
     fgd_tensor *tensors;
     ptrdiff_t n_tensors, total;
+    const fgd_group *groups;
     const fgd_options *options;
     fgd_plan *plans;
     double *sums; /* two for each chunk, in order, then two for each unit */
@@ -34,6 +35,13 @@ static ptrdiff_t n_chunk_sums(const fgd_tensor *tensors, ptrdiff_t n_tensors)
 {
     ptrdiff_t n = 0;
     for (ptrdiff_t i = 0; i < n_tensors; i++) n += 2 * n_chunks(tensors[i].size);
+    return n;
+}
+
+static ptrdiff_t n_elements(const fgd_tensor *tensors, ptrdiff_t n_tensors)
+{
+    ptrdiff_t n = 0;
+    for (ptrdiff_t i = 0; i < n_tensors; i++) n += tensors[i].size;
     return n;
 }
 
@@ -80,8 +88,9 @@ static void find_known(fgd_job *job, const fgd_group *groups)
 }
 
 /* Finds or makes the plan of every tensor that takes part. */
-static void make_plans(fgd_job *job, const fgd_group *groups)
+static void make_plans(fgd_job *job)
 {
+    const fgd_group *groups = job->groups;
     for (ptrdiff_t i = 0; i < job->n_tensors; i++) {
         fgd_tensor *t = job->tensors + i;
         if (!t->grad) continue;
@@ -99,6 +108,10 @@ static void make_plans(fgd_job *job, const fgd_group *groups)
             plan->pauses[k] = pauses(&fgd_rules[plan->rule], k, groups[t->group].hypers);
         memcpy(plan->kept, listed && job->known ? job->known->kept : t->kept, sizeof t->kept);
         plan->kept[FGD_MAX_KEPT] = 0;
+        plan->lower = groups[t->group].lower;
+        plan->upper = groups[t->group].upper;
+        plan->bounded = plan->lower > -INFINITY || plan->upper < INFINITY;
+        plan->averages_wait = groups[t->group].averages_wait;
         fgd_active->dtype[t->dtype]->prepare[plan->rule](&plan->coef, plan->kept, groups[t->group].hypers, t->t + 1,
                                                          is_first(t));
     }
@@ -137,6 +150,13 @@ static void update_chunk(fgd_job *job, const fgd_tensor *t, ptrdiff_t first, ptr
     const fgd_plan *plan = t->grad ? job->plans + t->plan : NULL;
     const double square = fgd_active->dtype[t->dtype]->update(t, plan, &job->pass, first, n);
     if (job->pass.norms) *sum = square;
+}
+
+static void average_chunk(fgd_job *job, const fgd_tensor *t, ptrdiff_t first, ptrdiff_t n, double *sum)
+{
+    (void)sum;
+    if (t->grad && t->average && job->groups[t->group].averages_wait)
+        (void)fgd_active->dtype[t->dtype]->update(t, NULL, &job->pass, first, n);
 }
 
 /* Does `work` on the chunks that begin at the elements [first, end) of the list, as if its tensors lay end to end. */
@@ -284,13 +304,14 @@ fgd_status fgd_step(fgd_report *report, fgd_tensor *tensors, fgd_plan *plans, do
 {
     fgd_job job = {.tensors = tensors,
                    .n_tensors = n_tensors,
+                   .groups = groups,
                    .options = options,
                    .plans = plans,
                    .sums = sums,
                    .report = report,
                    .status = FGD_OK};
     *report = (fgd_report){NAN, 1, NAN, -1};
-    for (ptrdiff_t i = 0; i < n_tensors; i++) job.total += tensors[i].size;
+    job.total = n_elements(tensors, n_tensors);
     job.needs_norm = options->guard || options->norms || options->max_norm < INFINITY;
     job.pass = (fgd_pass){.agc = options->agc,
                           .clip_value = options->clip_value,
@@ -302,7 +323,7 @@ fgd_status fgd_step(fgd_report *report, fgd_tensor *tensors, fgd_plan *plans, do
                           .zero_grads = options->zero_grads,
                           .norms = options->norms};
     find_known(&job, groups);
-    make_plans(&job, groups);
+    make_plans(&job);
     if (!job.needs_norm) decide(&job);
     const int team = fgd_team(threads, (double)job.total, FGD_SERIAL_STEP);
     if (team > 1) {
@@ -315,4 +336,28 @@ fgd_status fgd_step(fgd_report *report, fgd_tensor *tensors, fgd_plan *plans, do
     if (options->norms) report->update_norm = sqrt(total_of(&job));
     keep(&job, groups);
     return FGD_OK;
+}
+
+static void work_on_averages(fgd_job *job, int me, int all)
+{
+    for_chunks(job, share(job, me, all), share(job, me + 1, all), job->total, average_chunk);
+    fgd_meet(&job->left, all);
+}
+
+void fgd_average(fgd_tensor *tensors, const fgd_group *groups, const fgd_options *options, ptrdiff_t n_tensors,
+                 int threads)
+{
+    fgd_job job = {.tensors = tensors,
+                   .n_tensors = n_tensors,
+                   .groups = groups,
+                   .options = options,
+                   .pass = {.average_weight = options->average_weight}};
+    job.total = n_elements(tensors, n_tensors);
+    const int team = fgd_team(threads, (double)job.total, FGD_SERIAL_STEP);
+    if (team > 1) {
+        FGD_PARALLEL(team)
+        work_on_averages(&job, FGD_THREAD, FGD_TEAM);
+    } else {
+        work_on_averages(&job, 0, 1);
+    }
 }

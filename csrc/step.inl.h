@@ -1,6 +1,6 @@
 /* One pass over neighbouring elements of a tensor, block by block, so that what the parts of a step hand on is still in
- * the first-level cache: unscale, centralise and clip the gradient -> rule -> look-ahead -> average -> zero the
- * gradient. */
+ * the first-level cache: unscale, centralise and clip the gradient -> rule -> look-ahead -> bounds -> average -> zero
+ * the gradient. */
 
 static void N(scale_and_clip)(T *restrict out, const T *restrict g, T factor, T limit, ptrdiff_t n)
 {
@@ -22,6 +22,11 @@ static void N(look_ahead)(T *restrict slow, T *restrict p, T weight, ptrdiff_t n
 {
     N(move_average)(slow, p, weight, n);
     memcpy(p, slow, (size_t)n * sizeof(T));
+}
+
+static void N(keep_inside)(T *restrict p, T lower, T upper, ptrdiff_t n)
+{
+    for (ptrdiff_t i = 0; i < n; i++) p[i] = p[i] < lower ? lower : p[i] > upper ? upper : p[i];
 }
 
 static void N(states_at)(void **state, const fgd_tensor *tensor, const fgd_plan *plan, ptrdiff_t i)
@@ -68,9 +73,10 @@ static double N(update_range)(const fgd_tensor *tensor, const fgd_plan *plan, co
                               ptrdiff_t n)
 {
     T *const param = tensor->param, *const slow = pass->looks_ahead ? tensor->slow : NULL;
-    T *const average = pass->average_weight != 0 ? tensor->average : NULL;
+    const int bounded = plan && plan->bounded, waits = plan && plan->averages_wait;
+    T *const average = pass->average_weight != 0 && !waits ? tensor->average : NULL;
     T grads[FGD_STEP_BLOCK], before[FGD_STEP_BLOCK];
-    const int plain = !pass->changes_grad && !pass->norms && !pass->zero_grads && !slow && !average;
+    const int plain = !pass->changes_grad && !pass->norms && !pass->zero_grads && !slow && !bounded && !average;
     const ptrdiff_t block = plain ? n : FGD_STEP_BLOCK;
     double sum = 0;
     fgd_coef coef;
@@ -85,6 +91,7 @@ static double N(update_range)(const fgd_tensor *tensor, const fgd_plan *plan, co
             N(step)[plan->rule](&coef, param + i, N(grad_at)(grads, tensor, pass, i, length), state, length);
             if (pass->norms) sum += N(sum_squared_differences)(param + i, before, length);
             if (slow) N(look_ahead)(slow + i, param + i, (T)pass->slow_weight, length);
+            if (bounded) N(keep_inside)(param + i, (T)plan->lower, (T)plan->upper, length);
             if (pass->zero_grads) memset((T *)tensor->grad + i, 0, (size_t)length * sizeof(T));
         }
         if (average) N(move_average)(average + i, param + i, (T)pass->average_weight, length);

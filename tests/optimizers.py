@@ -17,7 +17,7 @@ RULES = tuple(_core.RULES)
 APART = tuple(r for r in RULES if _core.RULES[r]["kind"] != "listwise")  # each tensor by itself
 OPTION_DEFAULTS = {
     "max_norm": None, "centralize": False, "agc": None, "clip_value": None, "nonfinite": "raise",
-    "lookahead": None, "ema_decay": None, "report_norms": False,
+    "lookahead": None, "projection": None, "ema_decay": None, "report_norms": False,
 }  # fmt: skip
 OPTIONS = tuple(OPTION_DEFAULTS)
 SHAPES = ((3, 4), (5,), (), (0, 2), (9,))

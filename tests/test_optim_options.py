@@ -443,6 +443,7 @@ BAD_OPTIONS = [
     ("agc", -0.5, ValueError, r"^agc must be .*; got -0.5$"),
     ("agc", "0.1", TypeError, r"^agc must be .*; got '0.1'$"),
     ("centralize", 2, ValueError, r"^centralize must be True or False; got 2$"),
+    ("projection", abs, TypeError, r"^projection must be None or one of .*; got <built-in"),
     ("lookahead", 5, TypeError, r"^lookahead must be .*; got 5$"),
     ("lookahead", (5.0, 0.5), TypeError, r"^lookahead must be .*; got \(5.0, 0.5\)$"),
     ("lookahead", (0, 0.5), ValueError, r"^lookahead must be .*; got \(0, 0.5\)$"),

@@ -15,6 +15,8 @@ from torch_optimizers import (
     twins_of,
 )
 
+from fastgd.projections import box, l1_ball, l2_ball, simplex
+
 TRANSFORMS = [
     {"centralize": True},
     {"agc": 0.05},
@@ -160,3 +162,72 @@ def test_complex_units():
     torch.testing.assert_close(param.detach(), expected)
     with pytest.raises(TypeError, match="centralize must be False for params"):
         ft.SGD([param], lr=1.0, centralize=True).step()
+
+
+@pytest.mark.parametrize("projection", [box(-0.1, 0.2), l1_ball(2.0), l2_ball(0.5), simplex(3.0)])
+def test_projections_in_every_layout(projection):
+    """Protects views and channels_last: the tensors themselves are projected, then averaged."""
+    params = [p.detach().requires_grad_() for p in odd_layouts()]
+    twins = twins_of(params)
+    opt = ft.Adam(params, lr=0.1, projection=projection, ema_decay=0.5)
+    plain = ft.Adam(twins, lr=0.1)
+    ema = [p.detach().clone() for p in twins]
+    for _ in range(3):
+        give(params, twins)
+        opt.step()
+        plain.step()
+        for twin, average in zip(twins, ema, strict=True):
+            twin.data.copy_(torch.from_numpy(projection(twin.detach().numpy())))
+            average.lerp_(twin.detach(), 0.5)
+    assert_close(params, twins)
+    assert_close(opt.ema, ema)
+
+
+def test_projections_of_groups():
+    """Protects groups of one's own, and state dicts from what torch would not load."""
+    own = {"params": [torch.zeros(2, requires_grad=True)], "projection": l2_ball(1.0)}
+    opt = ft.SGD([{"params": [torch.zeros(2, requires_grad=True)]}, own], lr=1.0)
+    opt.projection = box(0, 2)
+    for group in opt.param_groups:
+        group["params"][0].grad = torch.tensor([3.0, -4.0])
+    opt.step()
+    values = [group["params"][0].tolist() for group in opt.param_groups]
+    assert values == [[0, 2], pytest.approx([-0.6, 0.8])]
+    saved = opt.state_dict()
+    assert not any("projection" in group for group in saved["param_groups"])
+    opt.load_state_dict(saved)
+    assert opt.param_groups[1]["projection"] == l2_ball(1.0)
+    opt.param_groups[0]["projection"] = 1
+    with pytest.raises(TypeError, match=r"^projection must be None or one of"):
+        opt.step()
+    with pytest.raises(TypeError, match=r"^projection must be None or one of"):
+        opt.add_param_group({"params": [torch.zeros(1)], "projection": 1})
+    assert len(opt.param_groups) == 2
+    with pytest.raises(ValueError, match=r"^projection must be None with fallback=True"):
+        ft.SGD([{"params": [torch.zeros(1)], "projection": simplex()}], fallback=True)
+
+
+def test_gaps_in_memory():
+    """Protects parameters that are worked on as a copy: projected, then copied back."""
+    memory = torch.randn(6, 6)
+    params = [memory[:, ::2].requires_grad_()]
+    twins = [params[0].detach().clone().requires_grad_()]
+    options = {"agc": 0.1, "centralize": True, "lookahead": (2, 0.5), "projection": l2_ball(1.0)}
+    opts = [ft.Adam(each, lr=0.1, **options) for each in (params, twins)]
+    between = memory[:, 1::2].clone()
+    for _ in range(3):
+        give(params, twins)
+        for opt in opts:
+            opt.step()
+    assert_same_bits([p.detach().contiguous() for p in params], twins)
+    assert torch.equal(memory[:, 1::2], between)
+
+
+@pytest.mark.parametrize("projection", [box(0, 1), l2_ball()])
+def test_complex_projections_are_refused(projection):
+    """Protects complex numbers from bounds on their parts, and from half a step."""
+    param = torch.nn.Parameter(torch.ones(2, 3, dtype=torch.complex64))
+    param.grad = torch.ones_like(param)
+    with pytest.raises(TypeError, match=r"^projection must be None for params\[0\] of"):
+        ft.SGD([param], projection=projection).step()
+    assert torch.equal(param.detach(), torch.ones_like(param))

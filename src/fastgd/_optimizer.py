@@ -31,6 +31,7 @@ from ._step_options import (
     OPTIONS,
     StepOptions,
     StepReport,
+    check_projection,
     checked_decay,
     checked_options,
     hand_over,
@@ -49,7 +50,8 @@ class ParamGroup(MutableMapping[str, Any]):
     A mapping like torch's: ``group["lr"] = 0.1`` takes effect in the next step, and keys of one's
     own may be added. A hyper-parameter may be a function of the number of updates done, such as
     those of :mod:`fastgd.schedules`; reading it gives the value of the next step.
-    ``group["frozen"] = True`` lets the group's parameters rest.
+    ``group["frozen"] = True`` lets the group's parameters rest; ``group["projection"]``, where it
+    is set, goes before the optimizer's.
     """
 
     def __init__(self, owner: "Optimizer", index: int, plan: "_PlannedGroup") -> None:
@@ -78,6 +80,10 @@ class ParamGroup(MutableMapping[str, Any]):
         if key == "frozen":
             self._owner._freeze(self.members, bool(value))
             self._frozen = bool(value)
+        elif key == "projection":
+            check_projection(value)
+            self._own[key] = value
+            self._owner._hand_over_projections()
         elif key in defaults(self._owner.rule_name):
             self._owner._change(self._index, {key: value})
         else:
@@ -87,6 +93,7 @@ class ParamGroup(MutableMapping[str, Any]):
         if key not in self._own:
             raise KeyError(f"{key} of a group must stay")
         del self._own[key]
+        self._owner._hand_over_projections()
 
     def __iter__(self) -> Iterator[str]:
         yield "params"
@@ -110,6 +117,10 @@ class ParamGroup(MutableMapping[str, Any]):
         for k, schedule in self.schedules.items():
             values[k] = schedule
         return public(self._owner.rule_name, values)
+
+    def _saved(self) -> dict[str, Any]:
+        """Keys of the user's own, to be saved."""
+        return {key: value for key, value in self._own.items() if key != "projection"}
 
     def _with_names(self) -> list[Any]:
         """Return the parameters as the constructor takes them."""
@@ -196,6 +207,7 @@ class Optimizer(StepOptions, Files, _core.Stepper):
             arrays, labels = _named(own.pop("params"), len(params))
             own.pop("param_names", None)
             frozen = bool(own.pop("frozen", False))
+            check_projection(own.get("projection"))
             given = {**settings, **{k: own.pop(k) for k in defaults(self.rule_name) if k in own}}
             values, schedules = self._resolve(given, t)
             members = range(len(params), len(params) + len(arrays))
@@ -347,6 +359,7 @@ class Optimizer(StepOptions, Files, _core.Stepper):
             self.set_buffers(self.states, averages, slow)
         self._options = checked
         hand_over(self, checked)
+        self._hand_over_projections()
         self._note_what_is_dynamic()
 
     def _kept_if(self, option: Any, kept: list[Array] | None) -> list[Array] | None:
@@ -354,6 +367,10 @@ class Optimizer(StepOptions, Files, _core.Stepper):
         if option is None:
             return None
         return copies_of(self.params) if kept is None else kept
+
+    def _hand_over_projections(self) -> None:
+        for g, group in enumerate(self.param_groups):
+            self.set_projection(g, group._own.get("projection", self._options["projection"]))
 
     def _note_what_is_dynamic(self) -> None:
         self.dynamic = callable(self._options["ema_decay"]) or any(
@@ -498,7 +515,8 @@ class Optimizer(StepOptions, Files, _core.Stepper):
 
         Notes
         -----
-        A schedule is saved by its present value; the optimizer that loads the dict keeps its own.
+        A schedule is saved by its present value; the optimizer that loads the dict keeps its own,
+        and its projections, which are not saved.
 
         Examples
         --------
@@ -519,7 +537,7 @@ class Optimizer(StepOptions, Files, _core.Stepper):
                 | dict(zip(kept_names, kept, strict=False))
             )
         groups = [
-            self._settings(g) | group._own | {"params": list(group.members)}
+            self._settings(g) | group._saved() | {"params": list(group.members)}
             for g, group in enumerate(self.param_groups)
         ]
         frozen = [group._frozen for group in self.param_groups]

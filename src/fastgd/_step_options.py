@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from . import _core
 from ._hypers import MEANINGS, number
+from .projections import Projection
 
 
 class Option(NamedTuple):
@@ -58,6 +59,12 @@ OPTIONS: dict[str, Option] = {
         "Keep slow weights (Zhang et al., NeurIPS 2019): with ``(k, alpha)``, in each step whose\n"
         "number is a multiple of k, ``slow += alpha * (param - slow)`` and ``param = slow``. A\n"
         "parameter that rests in such a step waits for the next. (5, 0.5) is common.",
+    ),
+    "projection": Option(
+        None,
+        "Projection",
+        "Move each parameter back to a set after the update, before it is averaged:\n"
+        'one of :mod:`fastgd.projections`. A group\'s key ``"projection"`` goes before.',
     ),
     "ema_decay": Option(
         None,
@@ -115,6 +122,7 @@ def checked_options(options: Mapping[str, Any]) -> dict[str, Any]:
         checked["ema_decay"] = checked_decay(checked["ema_decay"])
     if checked["lookahead"] is not None:
         checked["lookahead"] = _checked_lookahead(checked["lookahead"])
+    check_projection(checked["projection"])
     for name in ("centralize", "report_norms"):
         checked[name] = bool(number(name, checked[name], "flag"))
     return checked
@@ -137,6 +145,12 @@ def _checked_lookahead(value: Any) -> tuple[int, float]:
     if k < 1 or not 0 <= alpha <= 1:
         raise ValueError(f"lookahead must be {words}; got {value!r}")
     return k, alpha
+
+
+def check_projection(value: Any) -> None:
+    """Raise if this is no projection, nor None."""
+    if value is not None and not isinstance(value, Projection):
+        raise TypeError(f"projection must be None or one of fastgd.projections; got {value!r}")
 
 
 def hand_over(stepper: _core.Stepper, options: Mapping[str, Any]) -> None:
@@ -185,6 +199,7 @@ class StepOptions:
     clip_value = option_property("clip_value")
     nonfinite = option_property("nonfinite")
     lookahead = option_property("lookahead")
+    projection = option_property("projection")
     ema_decay = option_property("ema_decay")
     report_norms = option_property("report_norms")
 

@@ -40,6 +40,8 @@ cdef class Stepper:
     cdef public bint skips  # are they skipped, or is an error raised?
     cdef public bint dynamic  # is there anything to do before a step?
     cdef public object names  # of the parameters, a list or None
+    cdef list _wholes  # for each group the projection of whole tensors, or None
+    cdef bint _has_wholes
     cdef int64_t _period  # of look-ahead; 0 for none
     cdef c.fgd_options _options
     cdef c.fgd_report _report
@@ -78,6 +80,9 @@ cdef class Stepper:
                 self._groups[g].hypers[k] = value
         for i, g in enumerate(groups):
             self._tensors[i].group = g
+        self._wholes = [None] * self._n_groups
+        for g in range(self._n_groups):
+            self.set_projection(g, None)
         self._options.grad_scale, self._options.average_weight = 1, 0
         self._options.max_norm = self._options.agc = self._options.clip_value = np.inf
         self.set_buffers(states, averages, slow)
@@ -227,6 +232,31 @@ cdef class Stepper:
         """Set what depends on the number of the step that comes."""
         self._options.looks_ahead = self._period > 0 and (self.t + 1) % self._period == 0
 
+    def set_projection(self, Py_ssize_t g, projection):
+        """Project a group's parameters after each step; no check."""
+        bounds = (-np.inf, np.inf) if projection is None else projection.bounds
+        self._groups[g].lower, self._groups[g].upper = bounds
+        whole = projection is not None and projection.is_whole
+        self._groups[g].averages_wait = whole
+        self._wholes[g] = projection if whole else None
+        self._has_wholes = any(each is not None for each in self._wholes)
+
+    def as_array(self, Py_ssize_t i):
+        """Parameter `i` as a NumPy array: its own memory."""
+        return self.params[i]
+
+    cdef int _project_wholes(self, int team) except -1:
+        """Project the tensors that were updated and are projected as a whole; average them."""
+        cdef Py_ssize_t i
+        for i in range(self._n):
+            projection = self._wholes[self._tensors[i].group]
+            if projection is not None and self._tensors[i].grad:
+                param = self.as_array(i)
+                projection(param, out=param)
+        with nogil:
+            c.fgd_average(self._tensors, self._groups, &self._options, self._n, team)
+        return 0
+
     def set_average_weight(self, double weight):
         """Set the share of the parameters in their moving averages; no check."""
         self._options.average_weight = weight
@@ -337,6 +367,8 @@ cdef class Stepper:
                 return
             i = self._report.failed
             _raise_not_finite(i, self.names[i] if self.names else None, sequence[i], self.t + 1)
+        if self._has_wholes:
+            self._project_wholes(team)
         self.t += 1
 
     def before_step(self):

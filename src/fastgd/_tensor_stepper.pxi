@@ -157,6 +157,10 @@ cdef class TensorStepper(Stepper):
         """Raise, or let parameter `i` be: it or its gradient is nothing that can be used here."""
         raise TypeError(f"params[{i}] and its gradient must be tensors on the CPU")
 
+    def as_array(self, Py_ssize_t i):
+        """Parameter `i` as a NumPy array: its own memory."""
+        return (self._gaps[i][0] if i in self._gaps else self.params[i]).detach().numpy()
+
     def undo(self, Py_ssize_t i, made):
         """Remove what ``start`` made."""
 
@@ -297,6 +301,15 @@ cdef class TensorStepper(Stepper):
                   NULL if slow == NULL else self._address(i, SLOW, <object>slow, like))
         return 0
 
+    cdef int _check_complex(self, Py_ssize_t i, param) except -1:
+        """Refuse what has no meaning for complex numbers, or another one."""
+        cdef c.fgd_group *group = &self._groups[self._tensors[i].group]
+        if self._options.centralize:
+            raise TypeError(f"centralize must be False for {self._name(i)} of {param.dtype}")
+        if group.averages_wait or group.lower > -np.inf or group.upper < np.inf:
+            raise TypeError(f"projection must be None for {self._name(i)} of {param.dtype}")
+        return 0
+
     cdef int _look_up(self, list grads, list touched, list made) except -1:
         """Fill the table from the tensors as they are now; nothing is changed yet."""
         cdef Py_ssize_t i
@@ -329,8 +342,8 @@ cdef class TensorStepper(Stepper):
                 t.size, t.dtype, self._moved = _reals(&found), dtype, True
             self._put(&t.param, found.data)
             _note_layout(t, &found)
-            if found.dtype.code == dl.COMPLEX and self._options.centralize and grad is not None:
-                raise TypeError(f"centralize must be False for {self._name(i)} of {param.dtype}")
+            if found.dtype.code == dl.COMPLEX and grad is not None:
+                self._check_complex(i, param)
             if i < self._n_params:
                 self._look_up_states(i, &found, grad is not None, made)
             if grad is not None:
@@ -469,6 +482,8 @@ cdef class TensorStepper(Stepper):
             i = self._report.failed
             _raise_not_finite(i, self.names[i] if self.names else None,
                               grads[i].detach().numpy(), self.t + 1)
+        if self._has_wholes:
+            self._project_wholes(team)
         self._carry_along()
         for i, (work, _, _) in self._gaps.items():
             if self._tensors[i].grad:

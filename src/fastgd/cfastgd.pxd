@@ -65,6 +65,9 @@ cdef extern from "fastgd.h" nogil:
     ctypedef struct fgd_group:
         int rule
         double *hypers
+        double lower
+        double upper
+        int averages_wait
 
     ctypedef struct fgd_tensor:
         void *param
@@ -174,6 +177,8 @@ cdef extern from "fastgd.h" nogil:
                         const fgd_group *groups, const fgd_options *options, ptrdiff_t n_tensors,
                         int threads)
     ptrdiff_t fgd_n_sums(const fgd_tensor *tensors, const fgd_options *options, ptrdiff_t n_tensors)
+    void fgd_average(fgd_tensor *tensors, const fgd_group *groups, const fgd_options *options,
+                     ptrdiff_t n_tensors, int threads)
     void fgd_vector_pass(double *results, double *sums, const fgd_vectors *vectors, ptrdiff_t n,
                          int dtype, int threads)
     ptrdiff_t fgd_n_vector_sums(ptrdiff_t n)

@@ -5,9 +5,9 @@ the rows of ``csrc/optim_rules.h``. What the classes have in common is in ``_opt
 which asks for the loss at points of its own choice, stands apart.
 
 Beside torch's arguments every class takes, keyword-only, `max_norm`, `centralize`, `agc`,
-`clip_value`, `nonfinite`, `lookahead`, `ema_decay` and `report_norms`: norm, guard, clipping,
-update and moving average are one call and two passes over memory, one more for `centralize` and
-`agc`.
+`clip_value`, `nonfinite`, `lookahead`, `projection`, `ema_decay` and `report_norms`: norm, guard,
+clipping, update and moving average are one call and two passes over memory, one more for
+`centralize` and `agc`.
 """
 
 from ._core import NonFiniteError

@@ -35,6 +35,7 @@ from ._step_options import (
     OPTIONS,
     StepOptions,
     StepReport,
+    check_projection,
     checked_decay,
     checked_options,
     entry,
@@ -75,6 +76,7 @@ class _Table(_core.TensorStepper):
         self.names = names or None
         self.values: list[Any] = [None] * len(owner.param_groups)  # hyper-parameters as last seen
         self.kept: list[list[str]] = [[] for _ in owner.param_groups]
+        self.projections: list[Any] = [None] * len(owner.param_groups)
         self.group_of = groups
         self.odd: list[int] = []  # parameters that torch's own class is to update
 
@@ -224,6 +226,7 @@ class Optimizer(StepOptions, torch.optim.Optimizer):
         try:
             _refuse(group)
             hyper_values(self.rule_name, {name: plain(group[name]) for name in self._names})
+            self._check_projection(group.get("projection"))
             first = sum(len(before["params"]) for before in self.param_groups[:-1])
             for i, param in enumerate(group["params"]):
                 if not self.fallback and not fits(param):
@@ -369,6 +372,11 @@ class Optimizer(StepOptions, torch.optim.Optimizer):
             values = [plain(group[name]) for name in names]
             if values != seen[g]:
                 table.set_group(g, values)
+            projection = group.get("projection", self._options["projection"])
+            if projection is not table.projections[g]:
+                self._check_projection(projection)
+                table.set_projection(g, projection)
+                table.projections[g] = projection
         if callable(decay := self._options["ema_decay"]):
             table.set_average_weight(1.0 - checked_decay(decay(self.t + 1)))
         table.t = self.t
@@ -387,6 +395,14 @@ class Optimizer(StepOptions, torch.optim.Optimizer):
         if table.odd:
             self._fall_back(set(table.odd))
         return loss
+
+    def _check_projection(self, projection: Any) -> None:
+        check_projection(projection)
+        if projection is not None and self.fallback:
+            raise ValueError(
+                f"projection must be None with fallback=True, whose parameters it would not reach; "
+                f"got {projection!r}"
+            )
 
     def _fall_back(self, odd: set[int]) -> None:
         """Let torch's own class, on the same states, update what cannot be updated here."""
@@ -420,9 +436,12 @@ class Optimizer(StepOptions, torch.optim.Optimizer):
         -------
         dict
             As torch's class of the same name, which can load it; ``"fastgd"`` holds what torch has
-            no place for, updates done and skipped.
+            no place for, updates done and skipped. Projections are not saved.
         """
-        return {**super().state_dict(), "fastgd": {"t": self.t, "skipped": self._skipped}}
+        saved = super().state_dict()
+        for group in saved["param_groups"]:
+            group.pop("projection", None)
+        return {**saved, "fastgd": {"t": self.t, "skipped": self._skipped}}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from where another optimizer was.
@@ -432,9 +451,13 @@ class Optimizer(StepOptions, torch.optim.Optimizer):
         state_dict : dict
             From :meth:`state_dict`, or from torch's class of the same name.
         """
+        before = self.param_groups
         super().load_state_dict(state_dict)
         if self._torch_class is None:
             self._load_kept(state_dict)
+        for group, old in zip(self.param_groups, before, strict=True):
+            if "projection" in old:
+                group["projection"] = old["projection"]
         ours = state_dict.get("fastgd") or {}
         steps = [float(state.get("step", 0)) for state in self.state.values()]
         self.t = int(ours.get("t", max(steps, default=0)))

@@ -22,6 +22,7 @@ The parts, each a plain function and, by name, a row of a table:
 L-BFGS                  `lbfgs`: `lbfgs_direction`, `strong_wolfe`, `cubic_minimum`
 `SCHEDULES`             `constant`, `invscaling`, `optimal`
 transforms              before the rule `centralize`, `adaptive_clip`, after it `lookahead`
+projections             `box`, `l1_ball`, `l2_ball`, `simplex`
 sampler                 `xorshift32`, `shuffle`, `rows`
 linear model            `linear_prediction`, `linear_gradient`, `linear_step`, `train_linear`
 ======================  ==========================================================================
@@ -40,6 +41,8 @@ Defazio, Yang, Mehta, Mishchenko, Khaled, Cutkosky (2024), The road less schedul
 Dozat (2016), Incorporating Nesterov momentum into Adam, ICLR workshop.
 Duchi, Hazan, Singer (2011), Adaptive subgradient methods for online learning and stochastic
 optimization, Journal of Machine Learning Research 12.
+Duchi, Shalev-Shwartz, Singer, Chandra (2008), Efficient projections onto the l1-ball for learning
+in high dimensions, ICML.
 Durstenfeld (1964), Algorithm 235: random permutation, Communications of the ACM 7(7).
 Graves (2013), Generating sequences with recurrent neural networks, arXiv:1308.0850.
 Hastie, Tibshirani, Friedman (2009), The elements of statistical learning, 2nd edition.
@@ -126,7 +129,7 @@ from .rules import (
 )
 from .sampler import BLOCK, rows, shuffle, xorshift32
 from .schedules import SCHEDULES, constant, invscaling, optimal
-from .transforms import adaptive_clip, centralize, lookahead
+from .transforms import adaptive_clip, box, centralize, l1_ball, l2_ball, lookahead, simplex
 
 __all__ = [
     "BLOCK",
@@ -143,6 +146,7 @@ __all__ = [
     "adan",
     "adaptive_clip",
     "asgd",
+    "box",
     "centralize",
     "constant",
     "cubic_minimum",
@@ -151,6 +155,8 @@ __all__ = [
     "hinge",
     "huber",
     "invscaling",
+    "l1_ball",
+    "l2_ball",
     "lamb",
     "lars",
     "lbfgs",
@@ -176,6 +182,7 @@ __all__ = [
     "sgd",
     "shuffle",
     "signum",
+    "simplex",
     "sparse_adam",
     "squared_error",
     "strong_wolfe",

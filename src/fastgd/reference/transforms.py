@@ -105,3 +105,58 @@ def lookahead(param: Vector, slow: Vector, t: int, k: int, alpha: float) -> None
     if t % k == 0:
         slow[:] = [s + alpha * (p - s) for s, p in zip(slow, param, strict=True)]
         param[:] = slow
+
+
+def box(x: Sequence[float], lower: float, upper: float) -> Vector:
+    """Return the nearest vector between two bounds; `lower` 0, `upper` inf: without negatives.
+
+    Examples
+    --------
+    >>> box([-3.0, 0.5, 2.0], -1.0, 1.0)
+    [-1.0, 0.5, 1.0]
+    """
+    return [min(max(xi, lower), upper) for xi in x]
+
+
+def l2_ball(x: Sequence[float], radius: float) -> Vector:
+    """Return the nearest vector of Euclidean norm at most `radius`.
+
+    Examples
+    --------
+    >>> l2_ball([3.0, 4.0], 2.5)
+    [1.5, 2.0]
+    """
+    length = norm(x)
+    return list(x) if length <= radius else [radius / length * xi for xi in x]
+
+
+def simplex(x: Sequence[float], scale: float) -> Vector:
+    """Return the nearest vector without negatives of sum `scale` (Duchi et al., 2008, fig. 1).
+
+    The largest elements stay, each less the same theta: as many of them as stay positive.
+
+    Examples
+    --------
+    >>> simplex([0.5, 1.0, -2.0], 1.0)
+    [0.25, 0.75, 0.0]
+    """
+    total, theta = 0.0, 0.0
+    for j, u in enumerate(sorted(x, reverse=True), 1):
+        total += u
+        if u - (total - scale) / j > 0:
+            theta = (total - scale) / j
+    return [max(xi - theta, 0.0) for xi in x]
+
+
+def l1_ball(x: Sequence[float], radius: float) -> Vector:
+    """Return the nearest vector of absolute sum at most `radius` (Duchi et al., 2008, section 4).
+
+    Examples
+    --------
+    >>> l1_ball([-3.0, 0.5, 2.0], 2.0)
+    [-1.5, 0.0, 0.5]
+    """
+    if sum(abs(xi) for xi in x) <= radius:
+        return list(x)
+    lengths = simplex([abs(xi) for xi in x], radius)
+    return [math.copysign(length, xi) for length, xi in zip(lengths, x, strict=True)]
