@@ -74,9 +74,15 @@ extern const int fgd_n_losses;
 
 /* ------------------------------------------------------------------------------------------------ optimizers */
 
-/* A rule and its hyper-parameters. */
+/* A function of whatever type. */
+typedef void (*fgd_function)(void);
+
+/* A rule and its hyper-parameters. A rule of the user's own has no row, but for each dtype T, or NULL, a
+ * void (*)(T *param, const T *grad, T *const *states, const double *hypers, int64_t t, ptrdiff_t n),
+ * which does step t (from 1 on) of n elements, each by itself. */
 typedef struct {
-    int rule;
+    int rule; /* -1: the user's own */
+    fgd_function own[FGD_DTYPES];
     double hypers[FGD_MAX_HYPERS];
     double lower, upper; /* of the parameters' elements; infinities: any */
     int averages_wait;   /* for a projection of each tensor as a whole, which is the caller's: fgd_average() */
@@ -115,6 +121,9 @@ typedef struct {
     int pauses[FGD_MAX_STATES]; /* its hyper-parameter is zero now: neither read nor written to */
     fgd_coef coef;
     double kept[FGD_MAX_KEPT + 1]; /* afterwards */
+    fgd_function own;              /* what does the step, with the following, in the place of a rule of ours; or NULL */
+    const double *hypers;
+    int64_t t;
     double lower, upper;
     int bounded, averages_wait;
 } fgd_plan;

@@ -73,10 +73,18 @@ static int pauses(const fgd_rule_info *rule, int state, const double *hypers)
     return 0; /* kept always */
 }
 
+/* The user's own rules treat each element by itself, and keep all of their states. */
+static const fgd_rule_info own_rule = {.name = "own", .kind = FGD_ELEMENTWISE};
+
+static const fgd_rule_info *rule_of(const fgd_group *group)
+{
+    return group->rule < 0 ? &own_rule : &fgd_rules[group->rule];
+}
+
 /* What a LISTWISE rule keeps is the same for all its tensors, and known to those that have taken a step. */
 static int is_listed(const fgd_tensor *t, const fgd_group *groups)
 {
-    return fgd_rules[groups[t->group].rule].kind == FGD_LISTWISE;
+    return rule_of(groups + t->group)->kind == FGD_LISTWISE;
 }
 
 static void find_known(fgd_job *job, const fgd_group *groups)
@@ -100,20 +108,23 @@ static void make_plans(fgd_job *job)
         fgd_plan *plan = job->plans + t->plan;
         plan->like = t;
         plan->rule = groups[t->group].rule;
-        plan->kind = fgd_rules[plan->rule].kind;
+        plan->kind = rule_of(groups + t->group)->kind;
         job->measures |= plan->kind != FGD_ELEMENTWISE;
         const int listed = plan->kind == FGD_LISTWISE;
         if (listed && !job->leader) job->leader = plan;
         for (int k = 0; k < FGD_MAX_STATES; k++)
-            plan->pauses[k] = pauses(&fgd_rules[plan->rule], k, groups[t->group].hypers);
+            plan->pauses[k] = pauses(rule_of(groups + t->group), k, groups[t->group].hypers);
         memcpy(plan->kept, listed && job->known ? job->known->kept : t->kept, sizeof t->kept);
         plan->kept[FGD_MAX_KEPT] = 0;
         plan->lower = groups[t->group].lower;
         plan->upper = groups[t->group].upper;
         plan->bounded = plan->lower > -INFINITY || plan->upper < INFINITY;
         plan->averages_wait = groups[t->group].averages_wait;
-        fgd_active->dtype[t->dtype]->prepare[plan->rule](&plan->coef, plan->kept, groups[t->group].hypers, t->t + 1,
-                                                         is_first(t));
+        plan->own = plan->rule < 0 ? groups[t->group].own[t->dtype] : NULL;
+        plan->hypers = groups[t->group].hypers;
+        plan->t = t->t + 1;
+        if (plan->own) continue;
+        fgd_active->dtype[t->dtype]->prepare[plan->rule](&plan->coef, plan->kept, plan->hypers, plan->t, is_first(t));
     }
 }
 

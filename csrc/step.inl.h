@@ -69,6 +69,19 @@ static void N(layer_adjusts)(fgd_coef *coef, const fgd_plan *plan, const double 
     N(adjusts)[plan->rule](coef, kept, measured);
 }
 
+typedef void (*N(own_step))(T *, const T *, T *const *, const double *, int64_t, ptrdiff_t);
+
+static void N(take_step)(const fgd_plan *plan, const fgd_coef *coef, T *param, const T *grad, void *const *state,
+                         ptrdiff_t n)
+{
+    T *states[FGD_MAX_STATES];
+    for (int k = 0; k < FGD_MAX_STATES; k++) states[k] = state[k];
+    if (plan->own)
+        ((N(own_step))plan->own)(param, grad, states, plan->hypers, plan->t, n);
+    else
+        N(step)[plan->rule](coef, param, grad, state, n);
+}
+
 static double N(update_range)(const fgd_tensor *tensor, const fgd_plan *plan, const fgd_pass *pass, ptrdiff_t first,
                               ptrdiff_t n)
 {
@@ -88,7 +101,7 @@ static double N(update_range)(const fgd_tensor *tensor, const fgd_plan *plan, co
             void *state[FGD_MAX_STATES];
             N(states_at)(state, tensor, plan, i);
             if (pass->norms) memcpy(before, param + i, (size_t)length * sizeof(T));
-            N(step)[plan->rule](&coef, param + i, N(grad_at)(grads, tensor, pass, i, length), state, length);
+            N(take_step)(plan, &coef, param + i, N(grad_at)(grads, tensor, pass, i, length), state, length);
             if (pass->norms) sum += N(sum_squared_differences)(param + i, before, length);
             if (slow) N(look_ahead)(slow + i, param + i, (T)pass->slow_weight, length);
             if (bounded) N(keep_inside)(param + i, (T)plan->lower, (T)plan->upper, length);

@@ -15,6 +15,10 @@ class _Rule(TypedDict):
     kept: tuple[str, ...]  # numbers that are carried from step to step
     hypers: tuple[tuple[str, float | None, str], ...]  # name, default, domain
 
+class _OwnRule(_Rule):
+    functions: dict[str, int]  # addresses, by dtype
+    held: tuple[Any, ...]
+
 class _Loss(TypedDict):
     number: int
     task: str
@@ -28,8 +32,11 @@ class _BuildInfo(TypedDict):
 
 __version__: str
 RULES: dict[str, _Rule]
+OWN_RULES: dict[str, _OwnRule]
 LOSSES: dict[str, _Loss]
 N_KEPT: int
+MAX_STATES: int
+MAX_HYPERS: int
 SLOW: str
 ISAS: tuple[str, ...]
 SUPPORTED_ISAS: tuple[str, ...]

@@ -106,9 +106,19 @@ cdef dict _read_losses():
     }
 
 
-RULES = _read_rules()
+class _Rules(dict):
+    """The rules of C; by name, also those that users have added, which no iteration shows."""
+
+    def __missing__(self, name):
+        return OWN_RULES[name]
+
+
+OWN_RULES = {}  # as RULES; "functions" by dtype are the addresses of their code
+RULES = _Rules(_read_rules())
 LOSSES = _read_losses()
 N_KEPT = c.FGD_MAX_KEPT + 1
+MAX_STATES = c.FGD_MAX_STATES
+MAX_HYPERS = c.FGD_MAX_HYPERS
 SLOW = "slow_param"  # name of the slow weights of look-ahead among a parameter's states
 
 
@@ -182,6 +192,9 @@ def build_info():
 
 
 # ------------------------------------------------------------------------------------------ buffers
+cdef dict _dtypes = {"float32": c.FGD_FLOAT32, "float64": c.FGD_FLOAT64}
+
+
 cdef int _dtype_of(cnp.ndarray a) noexcept:
     """Our number for the dtype of `a`, or -1."""
     cdef int type_num = cnp.PyArray_TYPE(a)

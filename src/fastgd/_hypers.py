@@ -16,7 +16,7 @@ Array = NDArray[Any]
 
 # ---- hyper-parameters, from the rule's row -------------------------------------------------------
 
-_DOMAINS: dict[str, tuple[str, Callable[[float], bool]]] = {
+DOMAINS: dict[str, tuple[str, Callable[[float], bool]]] = {
     "nonnegative": ("a finite number, 0 or more", lambda v: math.isfinite(v) and v >= 0),
     "unit": ("a number, 0 or more and below 1", lambda v: 0 <= v < 1),
     "above_one": ("a finite number above 1", lambda v: math.isfinite(v) and v > 1),
@@ -89,7 +89,7 @@ def number(name: str, value: Any, domain: str) -> float:
     """Return hyper-parameter `name` as a float if it lies in its domain, else raise."""
     if value is None and domain.startswith("optional"):
         return math.nan
-    words, allowed = _DOMAINS[domain]
+    words, allowed = DOMAINS[domain]
     try:
         # float() would also read a number out of a string
         number = float(value) if not isinstance(value, str | bytes) else None

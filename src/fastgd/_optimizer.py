@@ -177,8 +177,9 @@ class Optimizer(StepOptions, Files, _core.Stepper):
         if rule is None:  # a subclass of SGD is SGD still
             return
         cls.rule_name = rule
-        CLASSES.setdefault(rule, cls)
-        cls.__signature__ = _signature(rule)
+        if rule in _core.RULES:
+            CLASSES.setdefault(rule, cls)
+        cls.__signature__ = signature_of(rule)
         cls.__doc__ = _document(cls)
         for name in defaults(rule):
             setattr(cls, name, _hyper_property(name))
@@ -607,7 +608,7 @@ class Optimizer(StepOptions, Files, _core.Stepper):
 # ---- parts ---------------------------------------------------------------------------------------
 
 
-def _signature(rule: str) -> Signature:
+def signature_of(rule: str) -> Signature:
     """Signature of a rule's class: `params`, torch's arguments in torch's order, our options."""
     parameters = [Parameter("params", Parameter.POSITIONAL_OR_KEYWORD)]
     by_keyword = False
@@ -648,7 +649,7 @@ def _document(cls: type[Optimizer]) -> str:
     summary, notes, rest = cleandoc(cls.__doc__ or cls.__name__).partition("\nNotes\n-----\n")
     parameters = f"Parameters\n----------\n{_parameters_text(cls.rule_name)}\n"
     text = f"{summary.rstrip()}\n\n{parameters}\n{_ERRORS}{notes}{rest.rstrip()}\n"
-    if "\nExamples\n--------\n" not in text:
+    if "\nExamples\n--------\n" not in text and cls.rule_name in CLASSES:
         text += "\n" + _EXAMPLE.format(module=cls.__module__, name=cls.__name__)
     return text
 

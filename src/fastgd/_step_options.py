@@ -217,7 +217,11 @@ def option_entry(name: str) -> str:
     return entry(name, option.kind, option.default, option.meaning)
 
 
+_UNKNOWN = "What it means, the rule says."
+
+
 def hyper_entry(name: str, default: Any) -> str:
     """Return the numpydoc entry of a hyper-parameter."""
     kind = f"tuple of {len(default)} float" if isinstance(default, tuple) else "float"
-    return entry(name, "bool" if isinstance(default, bool) else kind, default, MEANINGS[name])
+    kind = "bool" if isinstance(default, bool) else kind
+    return entry(name, kind, default, MEANINGS.get(name, _UNKNOWN))

@@ -74,8 +74,11 @@ cdef class Stepper:
         if not (self._tensors and self._groups and self._plans and self._frozen and self._written
                 and self._zeroed):
             raise MemoryError
+        functions = RULES[rule].get("functions", {})
         for g, values in enumerate(hypers):
             self._groups[g].rule = RULES[rule]["number"]
+            for dtype, address in functions.items():
+                self._groups[g].own[_dtypes[dtype]] = <c.fgd_function><uintptr_t>address
             for k, value in enumerate(values):
                 self._groups[g].hypers[k] = value
         for i, g in enumerate(groups):
@@ -140,12 +143,22 @@ cdef class Stepper:
         """Refuse buffers that the kernels cannot take."""
         for i, param in enumerate(self.params):
             dtype = _describe(param, f"params[{i}]", True)
+            self._check_rule(i, dtype)
             for k, state in enumerate(states[i]):
                 _data(state, f"state {k} of params[{i}]", dtype, param.size, True)
             if averages is not None:
                 _data(averages[i], f"average of params[{i}]", dtype, param.size, True)
             if slow is not None:
                 _data(slow[i], f"slow weights of params[{i}]", dtype, param.size, True)
+        return 0
+
+    cdef int _check_rule(self, Py_ssize_t i, int dtype) except -1:
+        """Refuse a parameter of a dtype for which a user's own rule has no function."""
+        cdef c.fgd_group *group = &self._groups[self._tensors[i].group]
+        if group.rule < 0 and not group.own[dtype]:
+            known = ", ".join(RULES[self.rule]["functions"])
+            raise TypeError(f"params[{i}] must be of dtype {known}: "
+                            "there is no function for others")
         return 0
 
     def _spans(self, list states, averages, slow):

@@ -345,6 +345,7 @@ cdef class TensorStepper(Stepper):
             if found.dtype.code == dl.COMPLEX and grad is not None:
                 self._check_complex(i, param)
             if i < self._n_params:
+                self._check_rule(i, dtype)
                 self._look_up_states(i, &found, grad is not None, made)
             if grad is not None:
                 if not _same_kind(&other, &found):

@@ -62,8 +62,11 @@ cdef extern from "fastgd.h" nogil:
     const fgd_loss_info *fgd_losses
     const int fgd_n_losses
 
+    ctypedef void (*fgd_function)()
+
     ctypedef struct fgd_group:
         int rule
+        fgd_function *own
         double *hypers
         double lower
         double upper

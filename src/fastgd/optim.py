@@ -14,6 +14,7 @@ from ._core import NonFiniteError
 from ._hypers import Array, defaults, hyper_values, make_states
 from ._optim_lbfgs import LBFGS
 from ._optimizer import CLASSES, Optimizer, ParamGroup
+from ._own_rules import register
 from ._step_options import StepReport
 from ._swa import swa
 
@@ -49,6 +50,7 @@ __all__ = [
     "defaults",
     "hyper_values",
     "make_states",
+    "register",
     "swa",
 ]
 

@@ -30,6 +30,7 @@ if not hasattr(Tensor, "__dlpack_c_exchange_api__"):
 from . import _core, optim
 from ._core import NonFiniteError
 from ._hypers import defaults, hyper_values, kept_states
+from ._optimizer import signature_of
 from ._step_options import (
     OPTION_DEFAULTS,
     OPTIONS,
@@ -50,7 +51,7 @@ from ._torch_lbfgs import LBFGS
 
 _RULES = {made.__name__: made for made in optim.CLASSES.values()}
 
-__all__ = ["LBFGS", "NonFiniteError", "Optimizer", "StepReport", *_RULES, "swa"]
+__all__ = ["LBFGS", "NonFiniteError", "Optimizer", "StepReport", *_RULES, "register", "swa"]
 
 _ONE_WAY = ("foreach", "fused")  # torch's choices between implementations; there is one here
 _REFUSED = ("capturable", "differentiable")
@@ -178,7 +179,8 @@ class Optimizer(StepOptions, torch.optim.Optimizer):
         if rule is None:  # a subclass of SGD is SGD still
             return
         cls.rule_name = rule
-        cls._torch_class = getattr(torch.optim, cls.__name__, None)
+        is_ours = rule in _core.RULES  # not one of the user's own
+        cls._torch_class = getattr(torch.optim, cls.__name__, None) if is_ours else None
         cls._counter = None if rule == "sgd" else "step"
         cls._names = tuple(defaults(rule))
         cls.__signature__ = _signature(cls._torch_class, rule)
@@ -523,7 +525,7 @@ def _signature(torch_class: type | None, rule: str) -> Signature:
             for p in signature(torch_class).parameters.values()
         ]
     else:
-        parameters = list(optim.__dict__[_name_of(rule)].__signature__.parameters.values())
+        parameters = list(signature_of(rule).parameters.values())
         parameters = [p for p in parameters if p.name not in OPTION_DEFAULTS]
         for name in (*_ONE_WAY, *_REFUSED):
             parameters.append(Parameter(name, Parameter.KEYWORD_ONLY, default=None))
@@ -532,10 +534,6 @@ def _signature(torch_class: type | None, rule: str) -> Signature:
         if name not in known:
             parameters.append(Parameter(name, Parameter.KEYWORD_ONLY, default=default))
     return Signature(parameters)
-
-
-def _name_of(rule: str) -> str:
-    return next(name for name, made in _RULES.items() if made.rule_name == rule)
 
 
 _ENTRIES = {
@@ -563,9 +561,9 @@ _ENTRIES = {
 }
 
 
-def _doc(name: str, cls: type[Optimizer]) -> str:
+def _doc(cls: type[Optimizer], doc: str) -> str:
     """Docstring of a class: its summary, its parameters, an example."""
-    summary = (_RULES[name].__doc__ or "").partition("\n\nParameters\n")[0]
+    summary = doc.partition("\n\nParameters\n")[0]
     lines = [summary, "", "For torch's CPU tensors, which are updated in place.", "", "Parameters"]
     lines.append("-" * len(lines[-1]))
     for key, parameter in cls.__signature__.parameters.items():
@@ -575,15 +573,18 @@ def _doc(name: str, cls: type[Optimizer]) -> str:
             lines.append(entry(key, _ENTRIES[key][0], parameter.default, _ENTRIES[key][1]))
         else:
             lines.append(hyper_entry(key, parameter.default))
-    return (
-        "\n".join(lines)
-        + f"""
+    example = _EXAMPLE.format(name=cls.__name__) if cls.__name__ in _RULES else ""
+    return "\n".join(lines) + _ERRORS + example
+
+
+_ERRORS = """
 
 Raises
 ------
 TypeError, ValueError
     If a parameter cannot be updated in place, or a value is out of its domain.
-
+"""
+_EXAMPLE = """
 Examples
 --------
 >>> import torch
@@ -596,18 +597,43 @@ Examples
 >>> bool(w < 5)
 True
 """
-    )
 
 
-def _make(name: str, rule: str) -> type[Optimizer]:
-    """Class of a rule."""
+def _make(made: type[optim.Optimizer]) -> type[Optimizer]:
+    """Class of the rule that one of fastgd.optim has."""
+    name = made.__name__
     body = {"__module__": __name__, "__qualname__": name}
-    cls = new_class(name, (Optimizer,), {"rule": rule}, lambda namespace: namespace.update(body))
-    cls.__doc__ = _doc(name, cls)
+    cls = new_class(
+        name, (Optimizer,), {"rule": made.rule_name}, lambda namespace: namespace.update(body)
+    )
+    cls.__doc__ = _doc(cls, made.__doc__ or "")
     return cls
 
 
-globals().update({name: _make(name, made.rule_name) for name, made in _RULES.items()})
+def register(name: str, **rule: Any) -> type[Optimizer]:
+    """Make an optimizer of a compiled function that updates some elements of a parameter.
+
+    Parameters
+    ----------
+    name : str
+        Of the class that is returned.
+    **rule
+        As for :func:`fastgd.optim.register`.
+
+    Returns
+    -------
+    type
+        A subclass of :class:`Optimizer`, as the classes here.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a name, a default or a function is none that can be used.
+    """
+    return _make(optim.register(name, **rule))
+
+
+globals().update({name: _make(made) for name, made in _RULES.items()})
 
 if TYPE_CHECKING:
 
