@@ -27,18 +27,23 @@ static void N(change_units)(T *restrict out, const fgd_tensor *tensor, const fgd
     }
 }
 
-/* `sum` over x * scale - shift, x the elements of a unit. They lie in one run if the first index is the slowest. */
-static double N(sum_unit)(double (*sum)(const void *, ptrdiff_t), const T *x, T scale, T shift,
-                          const fgd_tensor *tensor, ptrdiff_t unit)
+static void N(shift_down)(T *restrict out, const T *restrict x, T shift, ptrdiff_t n)
+{
+    for (ptrdiff_t i = 0; i < n; i++) out[i] = x[i] - shift;
+}
+
+/* `sum` over x - shift, x the elements of a unit. They lie in one run if the first index is the slowest. */
+static double N(sum_unit)(double (*sum)(const void *, ptrdiff_t), const T *x, T shift, const fgd_tensor *tensor,
+                          ptrdiff_t unit)
 {
     const ptrdiff_t run = tensor->unit_stride;
-    T changed[FGD_STEP_BLOCK];
+    T shifted[FGD_STEP_BLOCK];
     double total = 0;
     for (ptrdiff_t begin = unit * run; begin < tensor->size; begin += run * tensor->n_units)
         for (ptrdiff_t i = begin; i < begin + run; i += FGD_STEP_BLOCK) {
             const ptrdiff_t length = begin + run - i < FGD_STEP_BLOCK ? begin + run - i : FGD_STEP_BLOCK;
-            N(change_run)(changed, x + i, scale, shift, 1, INFINITY, length);
-            total += sum(changed, length);
+            if (shift != 0) N(shift_down)(shifted, x + i, shift, length);
+            total += sum(shift != 0 ? shifted : x + i, length);
         }
     return total;
 }
@@ -50,19 +55,19 @@ static double N(sum_unit)(double (*sum)(const void *, ptrdiff_t), const T *x, T 
  * eq. 3. */
 static void N(measure_unit)(double *shift_and_factor, const fgd_tensor *tensor, const fgd_pass *pass, ptrdiff_t unit)
 {
-    const T *grad = tensor->grad, scale = (T)pass->factor;
-    T shift = 0;
+    const T *grad = tensor->grad;
+    T mean = 0;
     double factor = 1;
     if (pass->centralize && tensor->n_dims > 1) {
         const double length = (double)(tensor->size / tensor->n_units);
-        shift = (T)(N(sum_unit)(N(sum_wide), grad, scale, 0, tensor, unit) / length);
+        mean = (T)(N(sum_unit)(N(sum_wide), grad, 0, tensor, unit) / length);
     }
     if (pass->agc < INFINITY) {
-        const double norm = sqrt(N(sum_unit)(N(sum_squares), tensor->param, 1, 0, tensor, unit));
+        const double norm = sqrt(N(sum_unit)(N(sum_squares), tensor->param, 0, tensor, unit));
         const double wanted = pass->agc * (norm < 1e-3 ? 1e-3 : norm);
-        const double has = sqrt(N(sum_unit)(N(sum_squares), grad, scale, shift, tensor, unit));
+        const double has = pass->factor * sqrt(N(sum_unit)(N(sum_squares), grad, mean, tensor, unit));
         if (has > wanted) factor = wanted / has;
     }
-    shift_and_factor[0] = shift;
+    shift_and_factor[0] = pass->factor * mean;
     shift_and_factor[1] = factor;
 }
