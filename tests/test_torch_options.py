@@ -150,6 +150,25 @@ def test_averages_of_a_module():
     assert copied._options["ema_source"][3].weight is copied.param_groups[0]["params"][1]
 
 
+def test_averages_of_a_part():
+    """Protects averages of some tensors alone: two dicts say which, parameters or not."""
+    net = model()
+    sources = {"w": net[0].weight, "mean": net[1].running_mean}
+    averages = {name: value.detach().clone() for name, value in sources.items()}
+    opt = ft.SGD(net.parameters(), lr=0.1, ema=averages, ema_source=sources, ema_decay=0.75)
+    expected = [value.clone() for value in averages.values()]
+    for _ in range(3):
+        opt.zero_grad()
+        net(torch.randn(5, 3, 5, 5)).square().sum().backward()
+        opt.step()
+        torch._foreach_lerp_(expected, [value.detach() for value in sources.values()], 0.25)
+    assert_close(averages.values(), expected)
+    with pytest.raises(ValueError, match="they differ in"):
+        opt.ema = {"w": averages["w"]}
+    with pytest.raises(TypeError, match="a module or mapping if and only if ema_source is one"):
+        opt.ema = list(averages.values())
+
+
 def test_averages_that_do_not_fit_are_refused():
     """Protects averages from being mixed up."""
     net = model()

@@ -172,7 +172,7 @@ class Optimizer(StepOptions, torch.optim.Optimizer):
     _counter: ClassVar[str | None]  # of the steps, in a parameter's states
     _names: ClassVar[tuple[str, ...]]  # of the hyper-parameters
 
-    ema = option_property("ema", "Moving averages of the parameters: a module or a list.")
+    ema = option_property("ema", "Moving averages of the parameters: a module, a dict or a list.")
 
     def __init_subclass__(cls, rule: str | None = None, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -266,8 +266,8 @@ class Optimizer(StepOptions, torch.optim.Optimizer):
         averaged = checked["ema_decay"] is not None
         if checked["ema"] is not None and not averaged:
             raise ValueError("ema must be None without ema_decay")
-        if isinstance(checked["ema"], nn.Module) != (checked["ema_source"] is not None):
-            raise TypeError("ema must be a module if and only if ema_source is one")
+        if isinstance(checked["ema"], nn.Module | Mapping) != (checked["ema_source"] is not None):
+            raise TypeError("ema must be a module or mapping if and only if ema_source is one")
         if checked["fallback"]:
             if self._torch_class is None:
                 raise ValueError(f"fallback must be False: torch has no {type(self).__name__}")
@@ -306,7 +306,7 @@ class Optimizer(StepOptions, torch.optim.Optimizer):
                 raise ValueError(f"ema must hold {len(params)} tensors; got {len(found)}")
             pairs = list(zip(params, found, strict=True))
         else:
-            pairs = _module_pairs(source, averages)
+            pairs = _pairs_by_name(source, averages)
         for param, average in pairs:
             if average.shape != param.shape or average.dtype != param.dtype:
                 raise ValueError(f"ema must hold {kind(param)}; got {kind(average)}")
@@ -492,10 +492,14 @@ def _copies(params: Iterable[Tensor]) -> list[Tensor]:
     return [param.detach().clone(memory_format=torch.preserve_format) for param in params]
 
 
-def _module_pairs(source: nn.Module, averages: nn.Module) -> list[tuple[Tensor, Tensor]]:
-    """Pair the parameters and buffers of two modules by name."""
+def _pairs_by_name(
+    source: nn.Module | Mapping[str, Tensor], averages: nn.Module | Mapping[str, Tensor]
+) -> list[tuple[Tensor, Tensor]]:
+    """Pair the parameters and buffers of two modules, or the tensors of two mappings, by name."""
 
-    def tensors(module: nn.Module) -> dict[str, Tensor]:
+    def tensors(module: nn.Module | Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        if isinstance(module, Mapping):
+            return module
         return {
             **dict(module.named_parameters(remove_duplicate=False)),
             **dict(module.named_buffers(remove_duplicate=False)),
@@ -543,14 +547,15 @@ _ENTRIES = {
     "capturable": ("bool", "Must be False."),
     "differentiable": ("bool", "Must be False."),
     "ema": (
-        "Module or list of Tensor",
-        "Where the averages are: a copy of the module `ema_source`, or a tensor for each\n"
+        "Module, dict or list of Tensor",
+        "Where the averages are: a copy of the module or dict `ema_source`, or a tensor for each\n"
         "parameter; by default copies of the parameters.",
     ),
     "ema_source": (
-        "Module",
+        "Module or dict of Tensor",
         "The module that is trained, if `ema` is one: its other parameters and its buffers are\n"
-        "averaged, too, and copied where they are no floating-point numbers.",
+        "averaged, too, and copied where they are no floating-point numbers. Or a dict of the\n"
+        "tensors to average, parameters and others, with the keys of `ema`.",
     ),
     "fallback": (
         "bool",
