@@ -18,7 +18,9 @@ import fastgd
 from fastgd import _core, config
 
 # its assertions show values, as those of the test files do
-pytest.register_assert_rewrite("linear_models", "optimizers", "torch_optimizers")
+pytest.register_assert_rewrite(
+    "linear_models", "optimizers", "torch_optimizers", "ultralytics_trainers"
+)
 
 # around the widths of vectors, of cache lines and of what one thread is given
 SIZES = (0, 1, 7, 8, 9, 63, 64, 65, 4097)
