@@ -21,14 +21,17 @@ typedef enum { FGD_FLOAT32 = 0, FGD_FLOAT64 = 1, FGD_DTYPES = 2 } fgd_dtype;
 /* ---------------------------------------------------------------------------------------------- info tables */
 
 typedef enum {
-    FGD_NONNEGATIVE = 0,  /* 0 <= value          */
-    FGD_UNIT = 1,         /* 0 <= value < 1      */
-    FGD_FLAG = 2,         /* false or true       */
-    FGD_REAL = 3,         /* any finite number   */
-    FGD_ABOVE_ONE = 4,    /* 1 < value           */
-    FGD_POSITIVE = 5,     /* 0 < value           */
-    FGD_INSIDE_UNIT = 6,  /* 0 < value < 1       */
-    FGD_OPTIONAL_UNIT = 7 /* none, which is NaN here, or 0 <= value < 1 */
+    FGD_NONNEGATIVE = 0,   /* 0 <= value          */
+    FGD_UNIT = 1,          /* 0 <= value < 1      */
+    FGD_FLAG = 2,          /* false or true       */
+    FGD_REAL = 3,          /* any finite number   */
+    FGD_ABOVE_ONE = 4,     /* 1 < value           */
+    FGD_POSITIVE = 5,      /* 0 < value           */
+    FGD_INSIDE_UNIT = 6,   /* 0 < value < 1       */
+    FGD_OPTIONAL_UNIT = 7, /* none, which is NaN here, or 0 <= value < 1 */
+    FGD_OPTIONAL = 8,      /* none, or 0 <= value */
+    FGD_NONPOSITIVE = 9,   /* value <= 0          */
+    FGD_AT_LEAST_ONE = 10  /* 1 <= value          */
 } fgd_domain;
 
 typedef struct {
@@ -39,7 +42,10 @@ typedef struct {
 
 typedef struct {
     const char *name;
-    const char *kept_if; /* the hyper-parameter that must be non-zero for the state to exist, or "always" */
+    /* when the state exists: "always", while this hyper-parameter is not zero, or, by the parameter's shape: "vector",
+     * an array like it if it has less than two axes; "rows" and "columns", else, a number for each row or column of its
+     * matrices, the last two axes */
+    const char *kept_if;
 } fgd_state_info;
 
 enum { FGD_MAX_STATES = 4, FGD_MAX_KEPT = 4, FGD_MAX_HYPERS = 16 };
@@ -47,7 +53,8 @@ enum { FGD_MAX_STATES = 4, FGD_MAX_KEPT = 4, FGD_MAX_HYPERS = 16 };
 typedef enum {
     FGD_ELEMENTWISE = 0, /* each element by itself */
     FGD_LAYERWISE = 1,   /* the step depends on two measures of the whole tensor */
-    FGD_LISTWISE = 2     /* the step depends on two measures of all tensors together, and so does what is kept */
+    FGD_LISTWISE = 2,    /* the step depends on two measures of all tensors together, and so does what is kept */
+    FGD_FACTORED = 3     /* LAYERWISE, and of a matrix's second moments only those of rows and columns are kept */
 } fgd_kind;
 
 typedef struct {
@@ -74,6 +81,10 @@ extern const int fgd_n_losses;
 
 /* ------------------------------------------------------------------------------------------------ optimizers */
 
+enum { FGD_VECTOR = 0, FGD_ROWS = 1, FGD_COLUMNS = 2 }; /* the states of a rule of kind FACTORED */
+
+/* A rule and its hyper-parameters. */
+
 /* A function of whatever type. */
 typedef void (*fgd_function)(void);
 
@@ -99,13 +110,15 @@ typedef struct {
     /* the elements i with the same i / unit_stride % n_units share the first index; of 0 or 1 dimension all are one */
     int n_dims;
     ptrdiff_t n_units, unit_stride;
+    ptrdiff_t rows, columns; /* for a rule of kind FACTORED: of each of the matrices that it is; 0: it is a vector */
     int dtype, group;
     int64_t t, since; /* steps done; those that were done when the states were made */
     double kept[FGD_MAX_KEPT];
     /* of the step that is going on: its plan, what its rule has measured, shift and factor of each unit */
     ptrdiff_t plan;
-    double measured[2];
+    double measured[3]; /* with the number of elements */
     double *by_unit;
+    double *means; /* of each matrix: the mean of what is kept of its rows */
 } fgd_tensor;
 
 /* What a rule's formula needs of a step. */
@@ -120,6 +133,7 @@ typedef struct {
     int rule, kind;
     int pauses[FGD_MAX_STATES]; /* its hyper-parameter is zero now: neither read nor written to */
     fgd_coef coef;
+    fgd_coef fold;                 /* for the moments of rows and columns */
     double kept[FGD_MAX_KEPT + 1]; /* afterwards */
     fgd_function own;              /* what does the step, with the following, in the place of a rule of ours; or NULL */
     const double *hypers;
@@ -127,6 +141,11 @@ typedef struct {
     double lower, upper;
     int bounded, averages_wait;
 } fgd_plan;
+
+static inline int fgd_is_layerwise(const fgd_plan *plan)
+{
+    return plan->kind == FGD_LAYERWISE || plan->kind == FGD_FACTORED;
+}
 
 typedef struct {
     double grad_scale;     /* the gradients are this many times too large */
@@ -224,6 +243,11 @@ typedef struct {
     void (*const *adjust)(fgd_coef *coef, double *kept, const double *measured);
     /* what centralisation and adaptive clipping do to a unit of a tensor's gradient */
     void (*measure_unit)(double *shift_and_factor, const fgd_tensor *tensor, const fgd_pass *pass, ptrdiff_t unit);
+    /* for a rule of kind FACTORED: the same plan for matrices; the new moments of the rows and columns that begin in
+     * the elements [first, first + n), every column as if the matrices lay transposed; the means of their rows */
+    void (*const *take_matrices)(fgd_coef *coef);
+    void (*fold)(const fgd_tensor *tensor, const fgd_plan *plan, const fgd_pass *pass, ptrdiff_t first, ptrdiff_t n);
+    void (*mean)(const fgd_tensor *tensor, ptrdiff_t first, ptrdiff_t n);
     /* Trains `params` (n_features weights, then the intercept) and `state` in place; adds the rows' losses to
      * *loss_sum; on FGD_DIVERGED *failed is the position of the row, or the end of the batch, where it showed.
      * scratch holds scratch_size() bytes, aligned to 64. */

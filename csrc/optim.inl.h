@@ -87,6 +87,7 @@ FGD_OPTIM_RULES(RULE, STATES, S, FGD_NONE, FGD_NONE, FGD_NONE, FGD_NONE)
 /* The measures of up to FGD_STEP_BLOCK elements are added to `measured`; adjusts says what they do to the step. */
 #define MEASURE_ELEMENTWISE(name, formula)
 #define MEASURE_LAYERWISE(name, formula) MEASURES(name, formula) ADJUSTS(name, formula, (&c, measured))
+#define MEASURE_FACTORED(name, formula) MEASURE_LAYERWISE(name, formula) MATRICES(name, formula)
 #define MEASURE_LISTWISE(name, formula) MEASURES(name, formula) ADJUSTS(name, formula, (&c, &k, measured))
 #define MEASURES(name, formula)                                                                                        \
     static void N(name##_values)(double *restrict x, double *restrict y, const T *restrict p, const T *restrict g,     \
@@ -122,6 +123,39 @@ FGD_OPTIM_RULES(RULE, STATES, S, FGD_NONE, FGD_NONE, FGD_NONE, FGD_NONE)
         memcpy(kept, &k, sizeof k);                                                                                    \
     }
 
+/* of matrices: the coefficients; new moments of n rows or columns from the sums of their squares; what rows and columns
+ * say of the moments of n elements from i on, element (m, r, c) being number (m * rows + r) * columns + c */
+#define MATRICES(name, formula)                                                                                        \
+    static void N(name##_take_matrices)(fgd_coef * coef)                                                               \
+    {                                                                                                                  \
+        N(formula##_coef) c;                                                                                           \
+        memcpy(&c, coef, sizeof c);                                                                                    \
+        N(formula##_matrices)(&c);                                                                                     \
+        memcpy(coef, &c, sizeof c);                                                                                    \
+    }                                                                                                                  \
+    static void N(name##_folds)(const fgd_coef *coef, T *moments, const double *sums, double count, ptrdiff_t n)       \
+    {                                                                                                                  \
+        N(formula##_coef) c;                                                                                           \
+        memcpy(&c, coef, sizeof c);                                                                                    \
+        for (ptrdiff_t i = 0; i < n; i++) moments[i] = N(formula##_fold)(moments[i], sums[i] / count, &c);             \
+    }                                                                                                                  \
+    static void N(name##_estimates)(const fgd_coef *coef, T *out, const fgd_tensor *tensor, ptrdiff_t i, ptrdiff_t n)  \
+    {                                                                                                                  \
+        N(formula##_coef) c;                                                                                           \
+        memcpy(&c, coef, sizeof c);                                                                                    \
+        const ptrdiff_t n_rows = tensor->rows, n_columns = tensor->columns;                                            \
+        ptrdiff_t row = i / n_columns, at = i - row * n_columns, matrix = row / n_rows, end = (matrix + 1) * n_rows;   \
+        const T *rows = tensor->state[FGD_ROWS],                                                                       \
+                *columns = (const T *)tensor->state[FGD_COLUMNS] + matrix * n_columns;                                 \
+        for (; n; row++, at = 0) {                                                                                     \
+            if (row == end) matrix++, end += n_rows, columns += n_columns;                                             \
+            const ptrdiff_t length = n < n_columns - at ? n : n_columns - at;                                          \
+            for (ptrdiff_t k = 0; k < length; k++)                                                                     \
+                out[k] = N(formula##_estimate)(rows[row], columns[at + k], tensor->means[matrix], &c);                 \
+            out += length, n -= length;                                                                                \
+        }                                                                                                              \
+    }
+
 #define RULE(name, formula, kind, counts, kept_, hypers) RULE_(name, formula, kind, counts)
 #define RULE_(name, formula, kind, counts) RULE__(name, formula, kind, counts)
 #define RULE__(name, formula, kind, counts)                                                                            \
@@ -149,6 +183,7 @@ static void (*const N(step)[])(const fgd_coef *, void *, const void *, void *con
 #define MEASURES_ELEMENTWISE(name) NULL
 #define MEASURES_LAYERWISE(name) N(name##_measures)
 #define MEASURES_LISTWISE(name) N(name##_measures)
+#define MEASURES_FACTORED(name) N(name##_measures)
 static void (*const N(measures)[])(const fgd_coef *, double *, const T *, const T *, void *const *, ptrdiff_t) = {
 #define RULE(name, formula, kind, states, kept, hypers) MEASURES_##kind(name),
     FGD_OPTIM_RULES(RULE, FGD_NONE, FGD_NONE, FGD_NONE, FGD_NONE, FGD_NONE, FGD_NONE)
@@ -158,23 +193,54 @@ static void (*const N(measures)[])(const fgd_coef *, double *, const T *, const 
 #define ADJUSTS_ELEMENTWISE(name) NULL
 #define ADJUSTS_LAYERWISE(name) N(name##_adjusts)
 #define ADJUSTS_LISTWISE(name) N(name##_adjusts)
+#define ADJUSTS_FACTORED(name) N(name##_adjusts)
 static void (*const N(adjusts)[])(fgd_coef *, double *, const double *) = {
 #define RULE(name, formula, kind, states, kept, hypers) ADJUSTS_##kind(name),
     FGD_OPTIM_RULES(RULE, FGD_NONE, FGD_NONE, FGD_NONE, FGD_NONE, FGD_NONE, FGD_NONE)
 #undef RULE
 };
 
+#define FACTORED_ELEMENTWISE(function) NULL
+#define FACTORED_LAYERWISE(function) NULL
+#define FACTORED_LISTWISE(function) NULL
+#define FACTORED_FACTORED(function) N(function)
+static void (*const N(take_matrices)[])(fgd_coef *) = {
+#define RULE(name, formula, kind, states, kept, hypers) FACTORED_##kind(name##_take_matrices),
+    FGD_OPTIM_RULES(RULE, FGD_NONE, FGD_NONE, FGD_NONE, FGD_NONE, FGD_NONE, FGD_NONE)
+#undef RULE
+};
+
+static void (*const N(folds)[])(const fgd_coef *, T *, const double *, double, ptrdiff_t) = {
+#define RULE(name, formula, kind, states, kept, hypers) FACTORED_##kind(name##_folds),
+    FGD_OPTIM_RULES(RULE, FGD_NONE, FGD_NONE, FGD_NONE, FGD_NONE, FGD_NONE, FGD_NONE)
+#undef RULE
+};
+
+static void (*const N(estimates)[])(const fgd_coef *, T *, const fgd_tensor *, ptrdiff_t, ptrdiff_t) = {
+#define RULE(name, formula, kind, states, kept, hypers) FACTORED_##kind(name##_estimates),
+    FGD_OPTIM_RULES(RULE, FGD_NONE, FGD_NONE, FGD_NONE, FGD_NONE, FGD_NONE, FGD_NONE)
+#undef RULE
+};
+
+#undef FACTORED_ELEMENTWISE
+#undef FACTORED_LAYERWISE
+#undef FACTORED_LISTWISE
+#undef FACTORED_FACTORED
+#undef MATRICES
 #undef MEASURE_ELEMENTWISE
 #undef MEASURE_LAYERWISE
 #undef MEASURE_LISTWISE
+#undef MEASURE_FACTORED
 #undef MEASURES
 #undef MEASURES_ELEMENTWISE
 #undef MEASURES_LAYERWISE
 #undef MEASURES_LISTWISE
+#undef MEASURES_FACTORED
 #undef ADJUSTS
 #undef ADJUSTS_ELEMENTWISE
 #undef ADJUSTS_LAYERWISE
 #undef ADJUSTS_LISTWISE
+#undef ADJUSTS_FACTORED
 #undef VARIANT
 #undef VARIANTS_0_1
 #undef VARIANTS_1_0

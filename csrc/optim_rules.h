@@ -4,6 +4,7 @@
  * - S(state, kept_if): an array like the parameter, zero at first; those that are always kept come first, the others
  *   exist while the hyper-parameter `kept_if` is not zero. A state that is not kept reads as zero, and what is written
  *   to it is dropped.
+ *   A rule of kind FACTORED has S(state, vector) S(state, rows) S(state, columns), of which the formula sees the first.
  * - K(name): a number that the rule carries from step to step; zero at first.
  * - H(name, default, domain): a hyper-parameter, in the order of torch.optim's arguments. Words that end in
  *   digits make a tuple (beta1, beta2: betas; not l1, l2), an underscore behind the digit keeps them out of it (beta3_
@@ -16,6 +17,9 @@
  * A rule of kind LAYERWISE has two parts more: `<formula>_measure` gives two numbers for an element before anything is
  * changed, and `<formula>_adjust` gets their sums over the tensor. So has one of kind LISTWISE, whose sums are over all
  * tensors, and which keeps the same numbers for all of them; its `<formula>_adjust` may change what is kept, too.
+ * One of kind FACTORED, which is LAYERWISE, has three parts besides: `<formula>_fold` gives the new moment of a row or
+ * column, `<formula>_estimate` that of an element from those two, and `<formula>_matrices` tells the coefficients that
+ * the formula's state holds such an estimate.
  * Compiled without contraction of a*b+c, an element's bits do not depend on the instruction set, on its place in the
  * array or on the number of threads. */
 #ifndef FASTGD_OPTIM_RULES_H
@@ -98,7 +102,11 @@
          KEPT(K(d) K(numerator_weighted)),                                                                             \
          HYPERS(H(lr, 1, NONNEGATIVE) H(beta1, 0.9, UNIT) H(beta2, 0.999, UNIT) H(beta3_, NAN, OPTIONAL_UNIT)          \
                     H(eps, 1e-8, NONNEGATIVE) H(weight_decay, 0, NONNEGATIVE) H(safeguard_warmup, 0, FLAG)             \
-                        H(d0, 1e-6, POSITIVE) H(d_coef, 1, POSITIVE) H(maximize, 0, FLAG)))
+                        H(d0, 1e-6, POSITIVE) H(d_coef, 1, POSITIVE) H(maximize, 0, FLAG)))                            \
+    RULE(adafactor, adafactor, FACTORED, STATES(1, 2, S(variance, vector) S(row_var, rows) S(col_var, columns)),       \
+         KEPT(),                                                                                                       \
+         HYPERS(H(lr, 1e-2, NONNEGATIVE) H(beta2_decay, -0.8, NONPOSITIVE) H(eps1, NAN, OPTIONAL) H(                   \
+             eps2, 1e-3, NONNEGATIVE) H(d, 1, AT_LEAST_ONE) H(weight_decay, 0, NONNEGATIVE) H(maximize, 0, FLAG)))
 
 #endif
 
@@ -855,6 +863,69 @@ static inline void N(prodigy_point)(T *p, T grad, N(prodigy_states) *s, const N(
     s->exp_avg = c->beta1 * s->exp_avg + c->from_grad * g;
     s->exp_avg_sq = c->beta2 * s->exp_avg_sq + c->from_square * g * g;
     *p -= c->rate * (s->exp_avg / (SQRT(s->exp_avg_sq) + c->eps) + c->weight_decay * *p);
+}
+
+/* Adafactor. Shazeer & Stern, "Adafactor: adaptive learning rates with sublinear memory cost", ICML 2018, algorithms 4
+ * (matrices) and 5 (vectors), the steps of section 8, in torch's form: eps1 cuts off instead of being added, rows are
+ * divided by their mean, weight decay is decoupled. */
+typedef struct {
+    T sign, keep, add, eps, decay, step;
+    double eps2, d;
+} N(adafactor_coef);
+
+static inline N(adafactor_coef)
+    N(adafactor_prepare)(const adafactor_hypers *h, adafactor_kept *kept, int64_t t, int first)
+{
+    (void)kept, (void)first;
+    const double forget = pow((double)t, h->beta2_decay), slowest = 1 / sqrt((double)t);
+    N(adafactor_coef) c;
+    c.sign = h->maximize != 0 ? -1 : 1;
+    c.keep = (T)(1 - forget);
+    c.add = (T)forget;
+    c.eps = (T)(h->eps1 == h->eps1 ? h->eps1 : ldexp(1, -MANTISSA_BITS));
+    c.decay = (T)(1 - h->lr * h->weight_decay);
+    c.step = (T)MIN(h->lr, slowest);
+    c.eps2 = h->eps2;
+    c.d = h->d;
+    return c;
+}
+
+static inline T N(adafactor_fold)(T old, double mean_square, const N(adafactor_coef) *c)
+{
+    return c->keep * old + c->add * (T)mean_square;
+}
+
+static inline T N(adafactor_estimate)(T row, T column, double mean, const N(adafactor_coef) *c)
+{
+    return row / MAX((T)mean, c->eps) * column;
+}
+
+static inline void N(adafactor_matrices)(N(adafactor_coef) *c) { c->keep = 1, c->add = 0; }
+
+/* the gradient over its root mean square */
+static inline T N(adafactor_direction)(T grad, T *variance, const N(adafactor_coef) *c)
+{
+    const T g = c->sign * grad, floor = c->eps * c->eps;
+    *variance = c->keep * *variance + c->add * (g * g);
+    return g / SQRT(MAX(*variance, floor));
+}
+
+static inline void N(adafactor_measure)(double *of_param, double *of_update, T p, T grad, N(adafactor_states) s,
+                                        const N(adafactor_coef) *c)
+{
+    *of_param = N(square)(p);
+    *of_update = N(square)(N(adafactor_direction)(grad, &s.variance, c));
+}
+
+static inline void N(adafactor_adjust)(N(adafactor_coef) *c, const double *measured)
+{
+    const double param = sqrt(measured[0] / measured[2]), excess = sqrt(measured[1] / measured[2]) / c->d;
+    c->step = (T)(c->step * MAX(c->eps2, param) / MAX(1, excess));
+}
+
+static inline void N(adafactor_point)(T *p, T grad, N(adafactor_states) *s, const N(adafactor_coef) *c)
+{
+    *p = c->decay * *p - c->step * N(adafactor_direction)(grad, &s->variance, c);
 }
 
 #undef SIGN

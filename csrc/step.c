@@ -1,5 +1,6 @@
 /* One step of an optimizer over a list of tensors and threads:
- * plan -> norm and guard -> clip factor -> (units of gradients) -> (measures of rules that need some) -> update.
+ * plan -> norm and guard -> clip factor -> (units of gradients) -> (moments of rows and columns, measures: for rules
+ * that need them) -> update.
  *
  * The list is cut into chunks that depend on the tensors alone. Each thread takes neighbouring chunks, the same in both
  * passes, so that the gradients of the second are still in its caches; sums over chunks are added in order. Nothing of
@@ -17,19 +18,21 @@ typedef struct {
     const fgd_group *groups;
     const fgd_options *options;
     fgd_plan *plans;
-    double *sums; /* two for each chunk, in order, then two for each unit */
+    double *sums; /* two for each chunk, in order, then two for each unit, then the means of matrices */
     fgd_report *report;
     fgd_pass pass;
-    int needs_norm, measures;
+    int needs_norm, measures, folds;
     ptrdiff_t n_plans;
     double listed[2];        /* the measures of all tensors together, */
     const fgd_tensor *known; /* one of those whose rule is LISTWISE, if any has taken a step, */
     const fgd_plan *leader;  /* and what they all keep afterwards */
     fgd_status status;
-    fgd_atomic squared, united, measured, left;
+    fgd_atomic squared, united, folded, meant, measured, left;
 } fgd_job;
 
 static ptrdiff_t n_chunks(ptrdiff_t size) { return (size + FGD_STEP_CHUNK - 1) / FGD_STEP_CHUNK; }
+
+static ptrdiff_t n_matrices(const fgd_tensor *t) { return t->rows ? t->size / (t->rows * t->columns) : 0; }
 
 static ptrdiff_t n_chunk_sums(const fgd_tensor *tensors, ptrdiff_t n_tensors)
 {
@@ -51,6 +54,7 @@ ptrdiff_t fgd_n_sums(const fgd_tensor *tensors, const fgd_options *options, ptrd
 {
     ptrdiff_t n = n_chunk_sums(tensors, n_tensors);
     for (ptrdiff_t i = 0; has_units(options) && i < n_tensors; i++) n += 2 * tensors[i].n_units;
+    for (ptrdiff_t i = 0; i < n_tensors; i++) n += n_matrices(tensors + i);
     return n;
 }
 
@@ -61,7 +65,7 @@ static int is_first(const fgd_tensor *t) { return t->t == t->since; }
 static int alike(const fgd_tensor *a, const fgd_tensor *b)
 {
     return a->group == b->group && a->dtype == b->dtype && a->t == b->t && is_first(a) == is_first(b) &&
-           memcmp(a->kept, b->kept, sizeof a->kept) == 0;
+           !a->rows == !b->rows && memcmp(a->kept, b->kept, sizeof a->kept) == 0;
 }
 
 /* Is the hyper-parameter that a state is kept for zero? */
@@ -125,6 +129,9 @@ static void make_plans(fgd_job *job)
         plan->t = t->t + 1;
         if (plan->own) continue;
         fgd_active->dtype[t->dtype]->prepare[plan->rule](&plan->coef, plan->kept, plan->hypers, plan->t, is_first(t));
+        plan->fold = plan->coef;
+        if (t->rows) fgd_active->dtype[t->dtype]->take_matrices[plan->rule](&plan->coef);
+        job->folds |= t->rows != 0;
     }
 }
 
@@ -153,6 +160,18 @@ static void measure_chunk(fgd_job *job, const fgd_tensor *t, ptrdiff_t first, pt
 {
     if (t->grad && job->plans[t->plan].kind != FGD_ELEMENTWISE)
         fgd_active->dtype[t->dtype]->measure(sums, t, job->plans + t->plan, &job->pass, first, n);
+}
+
+static void fold_chunk(fgd_job *job, const fgd_tensor *t, ptrdiff_t first, ptrdiff_t n, double *sums)
+{
+    (void)sums;
+    if (t->grad && t->rows) fgd_active->dtype[t->dtype]->fold(t, job->plans + t->plan, &job->pass, first, n);
+}
+
+static void mean_chunk(fgd_job *job, const fgd_tensor *t, ptrdiff_t first, ptrdiff_t n, double *sums)
+{
+    (void)job, (void)sums;
+    if (t->grad && t->rows) fgd_active->dtype[t->dtype]->mean(t, first, n);
 }
 
 static void update_chunk(fgd_job *job, const fgd_tensor *t, ptrdiff_t first, ptrdiff_t n, double *sum)
@@ -255,6 +274,13 @@ static void hand_out_units(fgd_job *job)
     }
 }
 
+/* Gives each tensor the last room for the means of its matrices. */
+static void hand_out_means(fgd_job *job)
+{
+    double *means = job->sums + fgd_n_sums(job->tensors, job->options, job->n_tensors);
+    for (ptrdiff_t i = job->n_tensors - 1; i >= 0; i--) job->tensors[i].means = means -= n_matrices(job->tensors + i);
+}
+
 /* Adds up the measures of each tensor, and of all whose rule is LISTWISE. */
 static void add_measures(fgd_job *job)
 {
@@ -262,6 +288,7 @@ static void add_measures(fgd_job *job)
     for (ptrdiff_t i = 0; i < job->n_tensors; i++) {
         fgd_tensor *t = job->tensors + i;
         t->measured[0] = t->measured[1] = 0;
+        t->measured[2] = (double)t->size;
         const int kind = t->grad ? job->plans[t->plan].kind : FGD_ELEMENTWISE;
         for (ptrdiff_t c = 0; c < n_chunks(t->size); c++, sums += 2)
             if (kind != FGD_ELEMENTWISE) t->measured[0] += sums[0], t->measured[1] += sums[1];
@@ -291,6 +318,8 @@ static void between(fgd_job *job, fgd_atomic *arrived, int all, void (*todo)(fgd
     }
 }
 
+static void nothing(fgd_job *job) { (void)job; }
+
 static void work(fgd_job *job, int me, int all)
 {
     const ptrdiff_t first = share(job, me, all), end = share(job, me + 1, all);
@@ -301,6 +330,12 @@ static void work(fgd_job *job, int me, int all)
     if (job->status == FGD_OK && job->pass.units) {
         measure_units(job, first, end);
         between(job, &job->united, all, hand_out_units);
+    }
+    if (job->status == FGD_OK && job->folds) {
+        for_chunks(job, first, end, job->total, fold_chunk);
+        between(job, &job->folded, all, nothing);
+        for_chunks(job, first, end, job->total, mean_chunk);
+        between(job, &job->meant, all, nothing);
     }
     if (job->status == FGD_OK && job->measures) {
         for_chunks(job, first, end, FGD_STEP_CHUNK, measure_chunk);
@@ -323,6 +358,7 @@ fgd_status fgd_step(fgd_report *report, fgd_tensor *tensors, fgd_plan *plans, do
                    .status = FGD_OK};
     *report = (fgd_report){NAN, 1, NAN, -1};
     job.total = n_elements(tensors, n_tensors);
+    hand_out_means(&job);
     job.needs_norm = options->guard || options->norms || options->max_norm < INFINITY;
     job.pass = (fgd_pass){.agc = options->agc,
                           .clip_value = options->clip_value,

@@ -35,6 +35,17 @@ static void N(states_at)(void **state, const fgd_tensor *tensor, const fgd_plan 
         state[k] = tensor->state[k] && !plan->pauses[k] ? (T *)tensor->state[k] + i : NULL;
 }
 
+/* The states of n elements from i on as the rule sees them; `made` is room for some. */
+static void N(see_states)(void **state, T *made, const fgd_tensor *tensor, const fgd_plan *plan, ptrdiff_t i,
+                          ptrdiff_t n)
+{
+    N(states_at)(state, tensor, plan, i);
+    if (!tensor->rows) return;
+    N(estimates)[plan->rule](&plan->coef, made, tensor, i, n);
+    state[FGD_VECTOR] = made;
+    state[FGD_ROWS] = state[FGD_COLUMNS] = NULL;
+}
+
 /* The gradient's elements from i on as the rule sees them; `changed` is room for them. */
 static const T *N(grad_at)(T *changed, const fgd_tensor *tensor, const fgd_pass *pass, ptrdiff_t i, ptrdiff_t n)
 {
@@ -47,15 +58,116 @@ static const T *N(grad_at)(T *changed, const fgd_tensor *tensor, const fgd_pass 
     return changed;
 }
 
+/* ---- the moments of rows and columns ---- */
+
+enum { N(SHORT) = 32 }; /* below this, a sum is added up in order */
+
+static double N(sum_row)(const T *x, ptrdiff_t n)
+{
+    if (n >= N(SHORT)) return N(sum_squares)(x, n);
+    double sum = 0;
+    for (ptrdiff_t i = 0; i < n; i++) sum += (double)x[i] * (double)x[i];
+    return sum;
+}
+
+static ptrdiff_t N(least)(ptrdiff_t a, ptrdiff_t b) { return a < b ? a : b; }
+
+static void N(fold_rows)(const fgd_tensor *tensor, const fgd_plan *plan, const fgd_pass *pass, ptrdiff_t first,
+                         ptrdiff_t end)
+{
+    const ptrdiff_t columns = tensor->columns, at_once = columns < FGD_STEP_BLOCK ? FGD_STEP_BLOCK / columns : 1;
+    T grads[FGD_STEP_BLOCK];
+    double sums[FGD_FOLD];
+    for (ptrdiff_t n; first < end; first += n) {
+        n = N(least)(N(least)(at_once, FGD_FOLD), end - first);
+        for (ptrdiff_t r = 0; r < n; r++) sums[r] = 0;
+        for (ptrdiff_t c = 0; c < columns; c += FGD_STEP_BLOCK) {
+            const ptrdiff_t length = N(least)(columns - c, FGD_STEP_BLOCK);
+            const T *g = N(grad_at)(grads, tensor, pass, first * columns + c, n * length);
+            for (ptrdiff_t r = 0; r < n; r++) sums[r] += N(sum_row)(g + r * length, length);
+        }
+        N(folds)[plan->rule](&plan->fold, (T *)tensor->state[FGD_ROWS] + first, sums, (double)columns, n);
+    }
+}
+
+/* n columns from one on, of one matrix */
+static void N(sum_columns)(double *sums, const fgd_tensor *tensor, const fgd_pass *pass, ptrdiff_t first, ptrdiff_t n)
+{
+    const ptrdiff_t rows = tensor->rows, columns = tensor->columns, matrix = first / columns;
+    T grads[FGD_FOLD];
+    for (ptrdiff_t r = 0; r < rows; r++) {
+        const T *g = N(grad_at)(grads, tensor, pass, (matrix * (rows - 1) + r) * columns + first, n);
+        for (ptrdiff_t c = 0; c < n; c++) sums[c] += (double)g[c] * (double)g[c];
+    }
+}
+
+/* all columns of small matrices */
+static void N(sum_matrices)(double *sums, const fgd_tensor *tensor, const fgd_pass *pass, ptrdiff_t first, ptrdiff_t n)
+{
+    const ptrdiff_t rows = tensor->rows, columns = tensor->columns;
+    T grads[FGD_STEP_BLOCK];
+    const T *g = N(grad_at)(grads, tensor, pass, first * rows, n * rows);
+    for (ptrdiff_t m = 0; m < n; m += columns)
+        for (ptrdiff_t r = 0; r < rows; r++, g += columns)
+            for (ptrdiff_t c = 0; c < columns; c++) sums[m + c] += (double)g[c] * (double)g[c];
+}
+
+static void N(fold_columns)(const fgd_tensor *tensor, const fgd_plan *plan, const fgd_pass *pass, ptrdiff_t first,
+                            ptrdiff_t end)
+{
+    const ptrdiff_t rows = tensor->rows, columns = tensor->columns;
+    const ptrdiff_t at_once = N(least)(FGD_STEP_BLOCK / rows, FGD_FOLD) / columns * columns; /* of whole matrices */
+    for (ptrdiff_t n; first < end; first += n) {
+        const ptrdiff_t left = columns - first % columns, whole = N(least)((end - first) / columns * columns, at_once);
+        double sums[FGD_FOLD] = {0};
+        if (left == columns && whole > 0) {
+            n = whole;
+            N(sum_matrices)(sums, tensor, pass, first, n);
+        } else {
+            n = N(least)(N(least)(end - first, left), FGD_FOLD);
+            N(sum_columns)(sums, tensor, pass, first, n);
+        }
+        N(folds)[plan->rule](&plan->fold, (T *)tensor->state[FGD_COLUMNS] + first, sums, (double)rows, n);
+    }
+}
+
+static ptrdiff_t N(begun_before)(ptrdiff_t element, ptrdiff_t length) { return (element + length - 1) / length; }
+
+/* Each row and each column is summed by one thread, in order. */
+static void N(fold_range)(const fgd_tensor *tensor, const fgd_plan *plan, const fgd_pass *pass, ptrdiff_t first,
+                          ptrdiff_t n)
+{
+    const ptrdiff_t rows = tensor->rows, columns = tensor->columns;
+    N(fold_rows)(tensor, plan, pass, N(begun_before)(first, columns), N(begun_before)(first + n, columns));
+    N(fold_columns)(tensor, plan, pass, N(begun_before)(first, rows), N(begun_before)(first + n, rows));
+}
+
+static void N(mean_range)(const fgd_tensor *tensor, ptrdiff_t first, ptrdiff_t n)
+{
+    const ptrdiff_t rows = tensor->rows, size = rows * tensor->columns;
+    const T *moments = tensor->state[FGD_ROWS];
+    for (ptrdiff_t m = N(begun_before)(first, size); m < N(begun_before)(first + n, size); m++) {
+        const T *own = moments + m * rows;
+        double sum = 0;
+        if (rows < N(SHORT))
+            for (ptrdiff_t r = 0; r < rows; r++) sum += (double)own[r];
+        else
+            sum = N(sum_all)(own, rows);
+        tensor->means[m] = sum / (double)rows;
+    }
+}
+
+/* ---- both passes over the elements ---- */
+
 static void N(measure_range)(double *measured, const fgd_tensor *tensor, const fgd_plan *plan, const fgd_pass *pass,
                              ptrdiff_t first, ptrdiff_t n)
 {
-    T grads[FGD_STEP_BLOCK];
+    T grads[FGD_STEP_BLOCK], made[FGD_STEP_BLOCK];
     measured[0] = measured[1] = 0;
     for (ptrdiff_t i = first; i < first + n; i += FGD_STEP_BLOCK) {
         const ptrdiff_t length = first + n - i < FGD_STEP_BLOCK ? first + n - i : FGD_STEP_BLOCK;
         void *state[FGD_MAX_STATES];
-        N(states_at)(state, tensor, plan, i);
+        N(see_states)(state, made, tensor, plan, i, length);
         N(measures)[plan->rule](&plan->coef, measured, (const T *)tensor->param + i,
                                 N(grad_at)(grads, tensor, pass, i, length), state, length);
     }
@@ -88,18 +200,19 @@ static double N(update_range)(const fgd_tensor *tensor, const fgd_plan *plan, co
     T *const param = tensor->param, *const slow = pass->looks_ahead ? tensor->slow : NULL;
     const int bounded = plan && plan->bounded, waits = plan && plan->averages_wait;
     T *const average = pass->average_weight != 0 && !waits ? tensor->average : NULL;
-    T grads[FGD_STEP_BLOCK], before[FGD_STEP_BLOCK];
-    const int plain = !pass->changes_grad && !pass->norms && !pass->zero_grads && !slow && !bounded && !average;
+    T grads[FGD_STEP_BLOCK], before[FGD_STEP_BLOCK], made[FGD_STEP_BLOCK];
+    const int plain =
+        !pass->changes_grad && !pass->norms && !pass->zero_grads && !slow && !bounded && !average && !tensor->rows;
     const ptrdiff_t block = plain ? n : FGD_STEP_BLOCK;
     double sum = 0;
     fgd_coef coef;
     if (plan) coef = plan->coef;
-    if (plan && plan->kind == FGD_LAYERWISE) N(layer_adjusts)(&coef, plan, tensor->measured);
+    if (plan && fgd_is_layerwise(plan)) N(layer_adjusts)(&coef, plan, tensor->measured);
     for (ptrdiff_t i = first; i < first + n; i += block) {
         const ptrdiff_t length = first + n - i < block ? first + n - i : block;
         if (plan) {
             void *state[FGD_MAX_STATES];
-            N(states_at)(state, tensor, plan, i);
+            N(see_states)(state, made, tensor, plan, i, length);
             if (pass->norms) memcpy(before, param + i, (size_t)length * sizeof(T));
             N(take_step)(plan, &coef, param + i, N(grad_at)(grads, tensor, pass, i, length), state, length);
             if (pass->norms) sum += N(sum_squared_differences)(param + i, before, length);

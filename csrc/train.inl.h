@@ -91,6 +91,7 @@ static void N(rule_update)(T *params, T *restrict gradient, void *const *state, 
     /* a layer each: the weights, the intercept */
     for (ptrdiff_t first = 0, end = n; first < last; first = end, end = last) {
         N(measure_range)(tensor.measured, &tensor, &plan, &pass, first, end - first);
+        tensor.measured[2] = (double)(end - first);
         (void)N(update_range)(&tensor, &plan, &pass, first, end - first);
     }
 }

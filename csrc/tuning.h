@@ -17,7 +17,8 @@ enum {
     FGD_SUM_PARTS = 64,         /* parts of a sum over one array */
     FGD_LINE_ELEMENTS = 64,     /* threads meet on multiples of this, so that they share no cache line */
     FGD_STEP_CHUNK = 4096,      /* optimizers: elements that one thread takes, whose squares are summed together, */
-    FGD_STEP_BLOCK = 1024       /* and that stay in the first-level cache between the parts of a step */
+    FGD_STEP_BLOCK = 1024,      /* and that stay in the first-level cache between the parts of a step, */
+    FGD_FOLD = 256              /* rows or columns whose squares are summed together */
 };
 
 /* Work below which threads cost more than they bring: elements of a step and of a sum, multiplications of a batch. */

@@ -31,6 +31,9 @@ VALUES = {  # by domain: what hypothesis draws, and a value that is nobody's def
     "above_one": (st.floats(1.001, 2.0), 1.5),
     "positive": (st.floats(0.125, 2.0), 0.5),
     "inside_unit": (st.floats(0.25, 0.9999), 0.625),
+    "optional": (st.none() | st.just(0.0) | st.floats(1e-6, 1.0), 0.125),
+    "nonpositive": (st.just(0.0) | st.floats(-2.0, -0.1), -0.5),
+    "at_least_one": (st.floats(1.0, 2.0), 1.5),
     "optional_unit": (st.none() | st.floats(1e-3, 0.9999), 0.625),
     "flag": (st.booleans(), True),
     "real": (st.just(0.0) | st.floats(-1.0, 1.0), 0.25),
@@ -126,6 +129,13 @@ def busy_row(rule):
 def not_kept(rule, row):
     """Names of the states that the hyper-parameters do not need."""
     return {n for n, kept_if in _core.RULES[rule]["states"] if not row.get(kept_if, True)}
+
+
+def state_shapes(rule, shape):
+    """Shapes of the states of a parameter of this shape, by name."""
+    rows = _core.RULES[rule]["states"]
+    shapes = {name: _core.state_shape(kept_if, shape) for name, kept_if in rows}
+    return {name: found for name, found in shapes.items() if found is not None}
 
 
 # ---- problems ------------------------------------------------------------------------------------

@@ -10,8 +10,8 @@ _Array = NDArray[Any]  # float32 or float64
 
 class _Rule(TypedDict):
     number: int
-    kind: str  # "elementwise", "layerwise" or "listwise"
-    states: tuple[tuple[str, str], ...]  # name; the hyper-parameter it is kept for, or "always"
+    kind: str  # "elementwise", "layerwise", "listwise" or "factored"
+    states: tuple[tuple[str, str], ...]  # name; when it is kept, as in optim_rules.h
     kept: tuple[str, ...]  # numbers that are carried from step to step
     hypers: tuple[tuple[str, float | None, str], ...]  # name, default, domain
 
@@ -50,6 +50,7 @@ class NonFiniteError(FloatingPointError, ValueError):
     step: int
     evaluation: int
 
+def state_shape(kept_if: str, shape: tuple[int, ...]) -> tuple[int, ...] | None: ...
 def use_isa(name: str) -> None: ...
 def active_isa() -> str: ...
 def set_threads(n: int) -> None: ...

@@ -3,6 +3,7 @@
 
 Everything that has a formula is in C (``csrc/``); everything that has an opinion is in Python.
 """
+import math
 import os
 
 import numpy as np
@@ -65,12 +66,14 @@ class NonFiniteError(FloatingPointError, ValueError):
 cdef dict _domains = {
     c.FGD_NONNEGATIVE: "nonnegative", c.FGD_UNIT: "unit", c.FGD_FLAG: "flag", c.FGD_REAL: "real",
     c.FGD_ABOVE_ONE: "above_one", c.FGD_POSITIVE: "positive", c.FGD_INSIDE_UNIT: "inside_unit",
-    c.FGD_OPTIONAL_UNIT: "optional_unit",
+    c.FGD_OPTIONAL_UNIT: "optional_unit", c.FGD_OPTIONAL: "optional",
+    c.FGD_NONPOSITIVE: "nonpositive", c.FGD_AT_LEAST_ONE: "at_least_one",
 }
 
 
 cdef dict _kinds = {
     c.FGD_ELEMENTWISE: "elementwise", c.FGD_LAYERWISE: "layerwise", c.FGD_LISTWISE: "listwise",
+    c.FGD_FACTORED: "factored",
 }
 
 
@@ -120,6 +123,21 @@ N_KEPT = c.FGD_MAX_KEPT + 1
 MAX_STATES = c.FGD_MAX_STATES
 MAX_HYPERS = c.FGD_MAX_HYPERS
 SLOW = "slow_param"  # name of the slow weights of look-ahead among a parameter's states
+
+
+def state_shape(str kept_if, tuple shape):
+    """Shape of a state of a parameter of this shape; None if there is none.
+
+    `kept_if` is that of the rule's row. A number for each row or column of the matrices, the last
+    two axes, has the axis that it is the mean of with length 1, as in torch.
+    """
+    if kept_if in ("rows", "columns", "vector") and (len(shape) < 2) != (kept_if == "vector"):
+        return None
+    if kept_if == "rows":
+        return (*shape[:-1], 1)
+    if kept_if == "columns":
+        return (*shape[:-2], 1, shape[-1])
+    return shape
 
 
 # --------------------------------------------------------------------------------- instruction sets
@@ -394,7 +412,7 @@ def train_linear(object params, tuple states, object X, object y, object sample_
         raise ValueError(
             f"states must hold {row.n_states} arrays or None; got {len(states)}")
     for k in range(row.n_states):
-        if row.states[k].kept_if == b"always" and (not states or states[k] is None):
+        if row.states[k].kept_if in (b"always", b"vector") and (not states or states[k] is None):
             raise ValueError(
                 f"states[{k}] must be an array: {row.name.decode()} needs it; got None")
     cdef void *state[4]

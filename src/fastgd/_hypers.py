@@ -22,6 +22,9 @@ DOMAINS: dict[str, tuple[str, Callable[[float], bool]]] = {
     "above_one": ("a finite number above 1", lambda v: math.isfinite(v) and v > 1),
     "positive": ("a finite number above 0", lambda v: math.isfinite(v) and v > 0),
     "inside_unit": ("a number above 0 and below 1", lambda v: 0 < v < 1),
+    "optional": ("None, or a finite number, 0 or more", lambda v: math.isfinite(v) and v >= 0),
+    "nonpositive": ("a finite number, 0 or less", lambda v: math.isfinite(v) and v <= 0),
+    "at_least_one": ("a finite number, 1 or more", lambda v: math.isfinite(v) and v >= 1),
     "optional_unit": ("None, or a number, 0 or more and below 1", lambda v: 0 <= v < 1),
     "flag": ("True or False", lambda v: v in (0, 1)),
     "real": ("a finite number", math.isfinite),
@@ -58,13 +61,15 @@ MEANINGS = {
     "safeguard_warmup": "Leave the learning rate out of the sum of gradients, for a warm-up.",
     "d0": "Where the estimate of the distance to the solution starts; smaller than any expected.",
     "d_coef": "Factor of that estimate.",
+    "beta2_decay": "How the average of squares forgets: in step t a part of ``t**beta2_decay``.",
+    "d": "Largest root mean square of a step, in units of the learning rate.",
 }
 
 
 def tuple_name(name: str) -> str | None:
     """Name of the tuple that a row's hyper-parameter is an element of: beta1 -> betas."""
     match = re.fullmatch(r"(\w{2,})[1-9]", name)  # l1 and l2 are penalties, not a tuple
-    return match[1] + "s" if match else None
+    return match[1].removesuffix("s") + "s" if match else None
 
 
 def public(rule: str, values: Sequence[Any]) -> dict[str, Any]:
@@ -167,17 +172,23 @@ def hyper_values(rule: str, given: Mapping[str, Any]) -> list[float]:
 
 
 def zeros_like(arrays: Sequence[Array]) -> list[Array]:
-    """Zeros like each array, one after the other in one piece of memory, each on a cache line.
+    """Zeros like each array, laid out as ``zeros_of`` does it."""
+    return zeros_of([(a.shape, a.dtype) for a in arrays])
+
+
+def zeros_of(kinds: Sequence[tuple[tuple[int, ...], np.dtype[Any]]]) -> list[Array]:
+    """Zeros of each shape and dtype, behind each other in one piece of memory, on cache lines.
 
     NumPy's own arrays are not on one, which costs a few per cent of a step; and one large piece
     comes in large pages, which saves a step over many small tensors a tenth of its time.
     """
-    sizes = [-(-a.nbytes // _LINE) * _LINE for a in arrays]
+    lengths = [math.prod(shape) * dtype.itemsize for shape, dtype in kinds]
+    sizes = [-(-length // _LINE) * _LINE for length in lengths]
     memory = np.zeros(sum(sizes) + _LINE, np.uint8)
     at = -memory.__array_interface__["data"][0] % _LINE
     made = []
-    for like, size in zip(arrays, sizes, strict=True):
-        made.append(memory[at : at + like.nbytes].view(like.dtype).reshape(like.shape))
+    for (shape, dtype), length, size in zip(kinds, lengths, sizes, strict=True):
+        made.append(memory[at : at + length].view(dtype).reshape(shape))
         at += size
     return made
 
@@ -192,7 +203,7 @@ def copies_of(arrays: Sequence[Array]) -> list[Array]:
 
 def kept_states(rule: str, values: Sequence[float]) -> list[bool]:
     """Which of the states of `rule` these hyper-parameters keep, in the order of its row."""
-    kept = {"always": True}
+    kept = dict.fromkeys(("always", "vector", "rows", "columns"), True)
     kept.update(
         (name, value != 0)
         for (name, _, _), value in zip(_core.RULES[rule]["hypers"], values, strict=True)
@@ -209,12 +220,26 @@ def all_states(
     rule: str, values: Sequence[Sequence[float]], params: Sequence[Array]
 ) -> list[tuple[Array | None, ...]]:
     """States of all parameters, each with its own values of the hyper-parameters."""
-    return zeros_where([kept_states(rule, own) for own in values], params)
+    return zeros_where(rule, [kept_states(rule, own) for own in values], params)
 
 
 def zeros_where(
-    kept: Sequence[Sequence[bool]], params: Sequence[Array]
+    rule: str, kept: Sequence[Sequence[bool]], params: Sequence[Array]
 ) -> list[tuple[Array | None, ...]]:
-    """Zeros for the states that each parameter keeps."""
-    made = iter(zeros_like([p for p, mine in zip(params, kept, strict=True) for k in mine if k]))
-    return [tuple(next(made) if k else None for k in mine) for mine in kept]
+    """Zeros for the states that each parameter keeps, of those that its shape has."""
+    rows = [kept_if for _, kept_if in _core.RULES[rule]["states"]]
+    shapes = [
+        [_core.state_shape(row, p.shape) if k else None for row, k in zip(rows, mine, strict=True)]
+        for p, mine in zip(params, kept, strict=True)
+    ]
+    made = iter(
+        zeros_of(
+            [
+                (s, p.dtype)
+                for p, mine in zip(params, shapes, strict=True)
+                for s in mine
+                if s is not None
+            ]
+        )
+    )
+    return [tuple(None if s is None else next(made) for s in mine) for mine in shapes]

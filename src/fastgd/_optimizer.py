@@ -347,9 +347,15 @@ class Optimizer(StepOptions, Files, _core.Stepper):
 
     def _kept_by(self, group: ParamGroup) -> list[bool]:
         """Which states the group's parameters have; they all have the same."""
+        states = _core.RULES[self.rule_name]["states"]
         if not group.members:
-            return [True for _ in _core.RULES[self.rule_name]["states"]]
-        return [state is not None for state in self.states[group.members[0]]]
+            return [True for _ in states]
+        first = group.members[0]
+        shape = self.params[first].shape
+        return [
+            state is not None or _core.state_shape(kept_if, shape) is None
+            for state, (_, kept_if) in zip(self.states[first], states, strict=True)
+        ]
 
     def _configure(self, options: Mapping[str, Any]) -> None:
         """Check the options of a step, then set them."""
@@ -597,7 +603,7 @@ class Optimizer(StepOptions, Files, _core.Stepper):
             for name_at, name in enumerate(names):
                 needed[name_at] |= any(name in saved.states[i] for i in group.members)
             kept += [needed] * len(group.members)
-        states = zeros_where(kept, self.params)
+        states = zeros_where(self.rule_name, kept, self.params)
         for i, arrays in enumerate(states):
             for name, array in zip(names, arrays, strict=True):
                 if array is not None:

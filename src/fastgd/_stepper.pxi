@@ -132,6 +132,7 @@ cdef class Stepper:
             _note_units(&self._tensors[i], self.params[i].shape)
             self._tensors[i].slow = NULL if slow is None else cnp.PyArray_DATA(slow[i])
             self._tensors[i].average = NULL if averages is None else cnp.PyArray_DATA(averages[i])
+            self._note_matrices(i, self.params[i].shape)
             for k, state in enumerate(states[i]):
                 self._tensors[i].state[k] = NULL if state is None else cnp.PyArray_DATA(state)
         for k, (begin, end, _) in enumerate(spans):
@@ -145,7 +146,9 @@ cdef class Stepper:
             dtype = _describe(param, f"params[{i}]", True)
             self._check_rule(i, dtype)
             for k, state in enumerate(states[i]):
-                _data(state, f"state {k} of params[{i}]", dtype, param.size, True)
+                shape = state_shape(RULES[self.rule]["states"][k][1], param.shape)
+                size = 0 if shape is None else math.prod(shape)
+                _data(state, f"state {k} of params[{i}]", dtype, size, True)
             if averages is not None:
                 _data(averages[i], f"average of params[{i}]", dtype, param.size, True)
             if slow is not None:
@@ -159,6 +162,13 @@ cdef class Stepper:
             known = ", ".join(RULES[self.rule]["functions"])
             raise TypeError(f"params[{i}] must be of dtype {known}: "
                             "there is no function for others")
+        return 0
+
+    cdef int _note_matrices(self, Py_ssize_t i, tuple shape) except -1:
+        """Tell a rule that keeps moments of rows and columns which parameters have some."""
+        cdef bint has = RULES[self.rule]["kind"] == "factored" and len(shape) > 1 and 0 not in shape
+        self._tensors[i].rows = shape[len(shape) - 2] if has else 0
+        self._tensors[i].columns = shape[len(shape) - 1] if has else 0
         return 0
 
     def _spans(self, list states, averages, slow):

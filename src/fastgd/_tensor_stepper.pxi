@@ -50,6 +50,28 @@ cdef bint _same_kind(const dl.Tensor *a, const dl.Tensor *b) noexcept:
     return a.dtype.code == b.dtype.code and a.dtype.bits == b.dtype.bits and _same_shape(a, b)
 
 
+cdef bint _is_matrix_like(const dl.Tensor *t) noexcept:
+    """Is it C-contiguous, with two axes or more?"""
+    cdef int64_t expected = 1
+    cdef int d
+    for d in range(t.ndim - 1, -1, -1):
+        if t.shape[d] != 1 and t.strides[d] != expected:
+            return False
+        expected *= t.shape[d]
+    return t.ndim > 1
+
+
+cdef bint _same_but(const dl.Tensor *a, const dl.Tensor *b, int axis) noexcept:
+    """Are they alike, but that this axis, counted from the end, has length 1 in `a`?"""
+    cdef int d
+    if a.ndim != b.ndim or a.dtype.code != b.dtype.code or a.dtype.bits != b.dtype.bits:
+        return False
+    for d in range(a.ndim):
+        if a.shape[d] != (1 if d == a.ndim - axis else b.shape[d]):
+            return False
+    return True
+
+
 cdef bint _same_layout(const dl.Tensor *a, const dl.Tensor *b) noexcept:
     """Of one shape and, where it matters, one order of elements?"""
     cdef int d
@@ -108,9 +130,11 @@ cdef class TensorStepper(Stepper):
     cdef Py_ssize_t _n_params
     cdef list _entries  # of the dict of states, keys and values in turns
     cdef list _keeps  # for each group the names of the states that are kept, None for the others
+    cdef list _copied  # averages whose elements lie in another order, and the copies worked on
     cdef dict _gaps  # parameters with gaps in their memory: the copy worked on, begin and end
     cdef list _scalars  # names of the numbers that are carried along, the counter first
     cdef bint _counts, _moved
+    cdef bint _factors  # does it keep moments of rows and columns?
     cdef bint _shares  # does the rule keep the same numbers for all parameters?
     cdef void **_numbers  # where they are, for each parameter
     cdef char *_doubles  # is such a number a float64?
@@ -127,6 +151,7 @@ cdef class TensorStepper(Stepper):
         self._counts = counter is not None
         self._scalars = ([counter] if self._counts else []) + list(RULES[rule]["kept"])
         self._shares = RULES[rule]["kind"] == "listwise"
+        self._factors = RULES[rule]["kind"] == "factored"
         self._keeps = [()] * len(hypers)
         self._n_params, self._entries, self._moved = len(groups), [None], True
         Stepper.__init__(self, rule, params, groups, hypers, [None] * len(groups), averages)
@@ -151,7 +176,7 @@ cdef class TensorStepper(Stepper):
     # It must also have start(i) -> (states, names), which makes what parameter i lacks of states;
     # start_slow(i), which makes its slow weights;
     # lay_out(tensor, like), a copy without gaps, with the order of elements of another;
-    # copy_back(tensor, copied); and scalar(value), 0-d.
+    # contiguous(tensor), one in C's order; copy_back(tensor, copied); and scalar(value), 0-d.
 
     def set_aside(self, Py_ssize_t i, grad):
         """Raise, or let parameter `i` be: it or its gradient is nothing that can be used here."""
@@ -216,14 +241,18 @@ cdef class TensorStepper(Stepper):
         self._entries = [item for pair in state.items() for item in pair]
         return 0
 
-    cdef bint _collect(self, Py_ssize_t i, PyObject **found) noexcept:
+    cdef bint _has(self, Py_ssize_t k, int ndim) noexcept:
+        """Does a parameter of so many axes have state number `k`?"""
+        return not self._factors or (k == 0) == (ndim < 2)
+
+    cdef bint _collect(self, Py_ssize_t i, int ndim, PyObject **found) noexcept:
         """Fetch states and numbers of parameter `i`, NULL for what is not kept; is any missing?"""
         cdef object state = self.states[i], name
         cdef Py_ssize_t at = 0
         cdef bint missing = False
         for name in <tuple>self._keeps[self._tensors[i].group]:
-            found[at] = _value(state, name)
-            missing |= name is not None and found[at] == NULL
+            found[at] = _value(state, name) if self._has(at, ndim) else NULL
+            missing |= name is not None and found[at] == NULL and self._has(at, ndim)
             at += 1
         for name in self._scalars:
             found[at] = _value(state, name)
@@ -241,16 +270,16 @@ cdef class TensorStepper(Stepper):
         cdef dl.Tensor found
         cdef int dtype
         cdef double value
-        cdef bint first = self._collect(i, values)
+        cdef bint first = self._collect(i, like.ndim, values)
         if first and takes_part:
             self.states[i], new = self.start(i)
             made.append((i, new))
-            self._collect(i, values)
+            self._collect(i, like.ndim, values)
         for k in range(n_states):
             if values[k] == NULL:
                 self._put(&t.state[k], NULL)
                 continue
-            self._put(&t.state[k], self._address(i, names[k], <object>values[k], like))
+            self._put(&t.state[k], self._address(i, k, names[k], <object>values[k], like))
         self._look_up_slow(i, like, takes_part, made)
         t.t = 0 if self._counts else 1
         if not takes_part and (first or not self._shares):
@@ -276,16 +305,20 @@ cdef class TensorStepper(Stepper):
         t.since = t.t if first else -1  # what was there, has been started by somebody
         return 0
 
-    cdef void *_address(self, Py_ssize_t i, str name, object tensor,
+    cdef void *_address(self, Py_ssize_t i, Py_ssize_t k, str name, object tensor,
                         const dl.Tensor *like) except? NULL:
-        """Address of a state of parameter `i`, laid out as the parameter is."""
+        """Address of state number `k` of parameter `i`, laid out as the parameter is."""
         cdef dl.Tensor found
-        if self._read(tensor, &found) < 0 or not _same_kind(&found, like):
+        cdef int axis = k if self._factors and k > 0 else 0
+        if self._read(tensor, &found) < 0 or not (
+                _same_but(&found, like, axis) and _is_matrix_like(&found) if axis
+                else _same_kind(&found, like)):
             raise ValueError(
                 f"state {name!r} of {self._name(i)} must be a tensor of its shape and "
                 f"dtype; got {tensor!r:.80}")
-        if not _same_layout(&found, like):
-            tensor = self.states[i][name] = self.lay_out(tensor, self.params[i])
+        if not axis and not _same_layout(&found, like):
+            work = self._gaps[i][0] if i in self._gaps else self.params[i]
+            tensor = self.states[i][name] = self.lay_out(tensor, work)
             self._read(tensor, &found)
         return found.data
 
@@ -298,7 +331,7 @@ cdef class TensorStepper(Stepper):
             made.append((i, new))
             slow = _value(self.states[i], SLOW)
         self._put(&self._tensors[i].slow,
-                  NULL if slow == NULL else self._address(i, SLOW, <object>slow, like))
+                  NULL if slow == NULL else self._address(i, 0, SLOW, <object>slow, like))
         return 0
 
     cdef int _check_complex(self, Py_ssize_t i, param) except -1:
@@ -317,7 +350,7 @@ cdef class TensorStepper(Stepper):
         cdef dl.Tensor found, other
         cdef int dtype
         cdef int64_t size, extent
-        self._gaps = {}
+        self._gaps, self._copied = {}, []
         for i in range(self._n):
             t = &self._tensors[i]
             t.grad = NULL
@@ -333,11 +366,18 @@ cdef class TensorStepper(Stepper):
                 grads.append(None)
                 t.size, self._moved = 0, True  # and so it is not looked at
                 continue
-            if extent > size:  # there are gaps between its elements: work on a copy
-                begin, work = <uintptr_t>found.data, self.lay_out(param, param)
+            work = param
+            in_rows = self._factors and found.ndim > 1 and not _is_matrix_like(&found)
+            if self._factors and found.dtype.code == dl.COMPLEX:
+                raise RuntimeError(f"{self._name(i)} must not be complex; got {param.dtype}")
+            if extent > size or in_rows:  # gaps between its elements, or no rows: work on a copy
+                begin = <uintptr_t>found.data
+                work = self.contiguous(param) if in_rows else self.lay_out(param, param)
                 self._gaps[i] = work, begin, begin + extent * (found.dtype.bits // 8)
                 self._read(work, &found)
                 self._moved = True
+            self._note_matrices(
+                i, tuple([found.shape[d] for d in range(found.ndim)]) if self._factors else ())
             if t.size != _reals(&found) or t.dtype != dtype:
                 t.size, t.dtype, self._moved = _reals(&found), dtype, True
             self._put(&t.param, found.data)
@@ -353,7 +393,7 @@ cdef class TensorStepper(Stepper):
                         f"the gradient of {self._name(i)} must have its shape and dtype; "
                         f"got {grad.dtype} of shape {tuple(grad.shape)}")
                 if not _same_layout(&other, &found):
-                    grad = self.lay_out(grad, param)
+                    grad = self.lay_out(grad, work)
                     self._read(grad, &other)
                 t.grad = other.data if t.size else <void *>t  # nobody looks behind it
                 touched.append(param)
@@ -361,10 +401,14 @@ cdef class TensorStepper(Stepper):
             if average is None:
                 self._put(&t.average, NULL)
             elif self._read(average, &other) < 0 or not _same_kind(&other, &found) \
-                    or not _same_layout(&other, &found):
+                    or not (in_rows or _same_layout(&other, &found)):
                 raise ValueError(f"the average of {self._name(i)} must have its shape, dtype and "
                                  f"layout; got {average.dtype} of shape {tuple(average.shape)}")
             else:
+                if not _same_layout(&other, &found):
+                    work = self.contiguous(average)
+                    self._copied.append((average, work))
+                    self._read(work, &other)
                 self._put(&t.average, other.data)
                 touched.append(average)
         return 0
@@ -373,6 +417,11 @@ cdef class TensorStepper(Stepper):
         named = self.names and i < len(self.names)
         return f"params[{i}]" + (f" ({self.names[i]})" if named else "")
 
+    cdef Py_ssize_t _state_size(self, Py_ssize_t i, Py_ssize_t k) noexcept:
+        """Number of elements of a state: a moment for each row or column, or all."""
+        cdef c.fgd_tensor *t = &self._tensors[i]
+        return t.size if not t.rows else t.size // (t.columns if k == 1 else t.rows)
+
     def _note_what_is_written(self):
         """Note the memory that a step writes to; no two parts of it may overlap."""
         cdef c.fgd_tensor *t
@@ -380,17 +429,18 @@ cdef class TensorStepper(Stepper):
         spans = []
         for i in range(self._n):
             t = &self._tensors[i]
-            each = [("the average of ", <uintptr_t>t.average)]
+            each = [("the average of ", <uintptr_t>t.average, t.size)]
             if i in self._gaps:
                 spans.append((*self._gaps[i][1:], "", i))
             elif i < self._n_params:
-                each.append(("", <uintptr_t>t.param))
+                each.append(("", <uintptr_t>t.param, t.size))
             if i < self._n_params:
-                each += [("a state of ", <uintptr_t>t.state[k]) for k in range(c.FGD_MAX_STATES)]
-                each.append(("the slow weights of ", <uintptr_t>t.slow))
-            for what, begin in each:
+                each += [("a state of ", <uintptr_t>t.state[k], self._state_size(i, k))
+                         for k in range(c.FGD_MAX_STATES)]
+                each.append(("the slow weights of ", <uintptr_t>t.slow, t.size))
+            for what, begin, size in each:
                 if begin and t.size:
-                    spans.append((begin, begin + t.size * _item(t.dtype), what, i))
+                    spans.append((begin, begin + size * _item(t.dtype), what, i))
         spans.sort()
         for (_, end, one, i), (begin, _, other, k) in zip(spans, spans[1:]):
             if begin < end:
@@ -489,7 +539,9 @@ cdef class TensorStepper(Stepper):
         for i, (work, _, _) in self._gaps.items():
             if self._tensors[i].grad:
                 self.copy_back(self.params[i], work)
-        self._gaps = {}
+        for average, work in self._copied:
+            self.copy_back(average, work)
+        self._gaps, self._copied = {}, []
         self.t += 1
         return touched
 

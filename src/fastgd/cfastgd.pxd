@@ -22,11 +22,15 @@ cdef extern from "fastgd.h" nogil:
         FGD_POSITIVE
         FGD_INSIDE_UNIT
         FGD_OPTIONAL_UNIT
+        FGD_OPTIONAL
+        FGD_NONPOSITIVE
+        FGD_AT_LEAST_ONE
 
     ctypedef enum fgd_kind:
         FGD_ELEMENTWISE
         FGD_LAYERWISE
         FGD_LISTWISE
+        FGD_FACTORED
 
     enum:
         FGD_MAX_STATES
@@ -82,6 +86,8 @@ cdef extern from "fastgd.h" nogil:
         int n_dims
         ptrdiff_t n_units
         ptrdiff_t unit_stride
+        ptrdiff_t rows
+        ptrdiff_t columns
         int dtype
         int group
         int64_t t

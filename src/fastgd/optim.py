@@ -28,6 +28,7 @@ __all__ = [
     "SGD",
     "AdaBelief",
     "Adadelta",
+    "Adafactor",
     "Adagrad",
     "Adam",
     "AdamW",
@@ -526,4 +527,41 @@ class Prodigy(Optimizer, rule="prodigy"):
     array([3.])
     >>> 1 < opt.state_dict()["state"][0]["d"] < 3
     True
+    """
+
+
+class Adafactor(Optimizer, rule="adafactor"):
+    """Second moments of rows and columns in place of elements; ``torch.optim.Adafactor``.
+
+    A parameter of two or more axes is a stack of matrices, its last two axes: ``row_var`` and
+    ``col_var`` hold a number for each row and column, a vector has its ``variance``. The first
+    `eps` is the distance from 1 to the next number of the parameter's dtype if it is None.
+    ``optax.adafactor`` is the same for matrices with ``min_dim_size_to_factor=1``, an eps near 0
+    and the learning rate ``min(lr, 1 / sqrt(t))``; by default it adds eps to the squares, factors
+    the two largest axes and only those of 128 and more, and leaves the learning rate as it is.
+
+    Notes
+    -----
+    ::
+
+        a = t**beta2_decay, r = (1 - a) * r + a * mean of g**2 over columns, c the same over rows
+        v = r * c / max(mean(r), eps1), of a vector v = (1 - a) * v + a * g**2
+        u = g / sqrt(max(v, eps1**2)), x = max(eps2, rms(p)) * min(lr, 1 / sqrt(t))
+        p = (1 - lr * weight_decay) * p - x * u / max(1, rms(u) / d)
+
+    References
+    ----------
+    Shazeer & Stern, "Adafactor: adaptive learning rates with sublinear memory cost", ICML 2018.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastgd.optim import Adafactor
+    >>> w = np.ones((3, 4))
+    >>> opt = Adafactor(w, lr=0.1)
+    >>> opt.step(np.ones((3, 4)))
+    >>> w[0]
+    array([0.9, 0.9, 0.9, 0.9])
+    >>> {name: a.shape for name, a in opt.state[0].items()}
+    {'row_var': (3, 1), 'col_var': (1, 4)}
     """

@@ -120,10 +120,19 @@ class _Table(_core.TensorStepper):
                 exact = name != counter and self.owner._torch_class is None
                 state[name] = torch.zeros((), dtype=torch.float64 if exact else _scalar_dtype())
                 made.append(name)
-        for name in self.kept[self.group_of[i]]:
-            if state.get(name) is None:
+        for name, kept_if in _core.RULES[self.owner.rule_name]["states"]:
+            shape = _core.state_shape(kept_if, tuple(param.shape))
+            if (
+                name not in self.kept[self.group_of[i]]
+                or shape is None
+                or state.get(name) is not None
+            ):
+                continue
+            if kept_if in ("rows", "columns"):
+                state[name] = param.new_zeros(shape)
+            else:
                 state[name] = torch.zeros_like(param, memory_format=torch.preserve_format)
-                made.append(name)
+            made.append(name)
         return state, made
 
     def start_slow(self, i: int) -> tuple[dict[str, Any], list[str]]:
@@ -144,6 +153,10 @@ class _Table(_core.TensorStepper):
         """Copy of a tensor with the order of elements of another."""
         with torch.no_grad():
             return torch.empty_like(like, memory_format=torch.preserve_format).copy_(tensor)
+
+    def contiguous(self, tensor: Tensor) -> Tensor:
+        """Copy of a tensor in C's order of elements."""
+        return tensor.detach().clone(memory_format=torch.contiguous_format)
 
     def copy_back(self, tensor: Tensor, copied: Tensor) -> None:
         """Write what was worked out on a copy."""

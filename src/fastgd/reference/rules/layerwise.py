@@ -225,7 +225,7 @@ def adafactor(
         stack = math.prod(shape[:-2])
         row_var = state.setdefault("row_var", [0.0] * (stack * rows))
         col_var = state.setdefault("col_var", [0.0] * (stack * cols))
-        for k in range(stack):
+        for k in range(stack if param else 0):
             first = k * rows * cols
             squares = [
                 [g[first + i * cols + j] * g[first + i * cols + j] for j in range(cols)]
@@ -250,8 +250,8 @@ def adafactor(
 
 
 def _root_mean_square(x: Sequence[float]) -> float:
-    """Return the root of the mean square."""
-    return norm(x) / math.sqrt(len(x))
+    """Return the root of the mean square, 0 of nothing."""
+    return norm(x) / math.sqrt(len(x)) if x else 0.0
 
 
 def newton_schulz(
