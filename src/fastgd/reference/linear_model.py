@@ -10,6 +10,8 @@ from .rules import RULES, State, Vector
 from .sampler import BLOCK
 from .schedules import SCHEDULES
 
+ONE_FOR_ALL = ("prodigy",)  # rules for which weights and intercept are one list of parameters
+
 
 def linear_prediction(x: Sequence[float], w: Sequence[float], b: float) -> float:
     """Predict with a linear model: x . w + b.
@@ -169,6 +171,11 @@ def linear_step(
         w[:] = [scale * wj - lr * g for wj, g in zip(w, gradient_w, strict=True)]
     else:
         gradient_w = [g + alpha * wj for wj, g in zip(w, gradient_w, strict=True)]
+        if name in ONE_FOR_ALL and fit_intercept:
+            both = [*w, *b]
+            rule(both, [*gradient_w, gradient_b], state[0], t, lr=lr, **options)
+            w[:], b[:] = both[:-1], both[-1:]
+            return
         rule(w, gradient_w, state[0], t, lr=lr, **options)
     if fit_intercept:
         rule(b, [gradient_b], state[1], t, lr=lr, **options)
