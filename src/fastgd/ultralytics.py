@@ -224,7 +224,7 @@ def _named(
 ) -> dict[str, Any]:
     """Group with names for its parameters and without what the constructor is told."""
     own = {key: value for key, value in group.items() if key not in settings}
-    return {**own, "params": [(names[id(param)], param) for param in group["params"]]}
+    return {**own, "param_names": [names[id(param)] for param in group["params"]]}
 
 
 # ---- averages ------------------------------------------------------------------------------------
