@@ -102,7 +102,9 @@ typedef struct {
 /* One parameter tensor, flattened: `size` elements each. */
 typedef struct {
     void *param;
-    void *grad;                  /* written to only if the gradients are to be zeroed; NULL: the tensor rests */
+    void *grad;           /* written to only if the gradients are to be zeroed; NULL: the tensor rests */
+    const int64_t *index; /* of n_index rows of `row` elements, ascending: `grad` holds those alone; NULL: all */
+    ptrdiff_t n_index, row;
     void *state[FGD_MAX_STATES]; /* NULL: not kept */
     void *slow;                  /* the slow weights of look-ahead, NULL without it */
     void *average;               /* of the parameter, NULL if none is wanted */
@@ -172,6 +174,12 @@ typedef struct {
     int changes_grad, units, centralize, looks_ahead, zero_grads, norms;
 } fgd_pass;
 
+/* Does a pass over a tensor whose gradient has some rows reach all of its elements? */
+static inline int fgd_needs_all(const fgd_tensor *t, const fgd_pass *pass)
+{
+    return (t->average && pass->average_weight != 0) || (t->slow && pass->looks_ahead);
+}
+
 /* ------------------------------------------------------------------------------- vectors, and L-BFGS over them */
 
 typedef enum {
@@ -233,7 +241,8 @@ typedef struct {
     /* optimizers, by rule */
     void (*const *prepare)(fgd_coef *coef, double *kept, const double *hypers, int64_t t, int first);
     void (*const *step)(const fgd_coef *coef, void *param, const void *grad, void *const *state, ptrdiff_t n);
-    /* the elements [first, first + n) of a tensor; gives the square of the norm of their update, if that is wanted */
+    /* the elements [first, first + n) of a tensor, or of its gradient if only that is reached; gives the square of the
+     * norm of their update, if that is wanted */
     double (*update)(const fgd_tensor *tensor, const fgd_plan *plan, const fgd_pass *pass, ptrdiff_t first,
                      ptrdiff_t n);
     double (*sum_squares)(const void *x, ptrdiff_t n);

@@ -103,6 +103,9 @@
          HYPERS(H(lr, 1, NONNEGATIVE) H(beta1, 0.9, UNIT) H(beta2, 0.999, UNIT) H(beta3_, NAN, OPTIONAL_UNIT)          \
                     H(eps, 1e-8, NONNEGATIVE) H(weight_decay, 0, NONNEGATIVE) H(safeguard_warmup, 0, FLAG)             \
                         H(d0, 1e-6, POSITIVE) H(d_coef, 1, POSITIVE) H(maximize, 0, FLAG)))                            \
+    RULE(sparse_adam, sparse_adam, ELEMENTWISE, STATES(2, 0, S(exp_avg, always) S(exp_avg_sq, always)), KEPT(),        \
+         HYPERS(H(lr, 1e-3, POSITIVE) H(beta1, 0.9, UNIT) H(beta2, 0.999, UNIT) H(eps, 1e-8, POSITIVE)                 \
+                    H(maximize, 0, FLAG)))                                                                             \
     RULE(adafactor, adafactor, FACTORED, STATES(1, 2, S(variance, vector) S(row_var, rows) S(col_var, columns)),       \
          KEPT(),                                                                                                       \
          HYPERS(H(lr, 1e-2, NONNEGATIVE) H(beta2_decay, -0.8, NONPOSITIVE) H(eps1, NAN, OPTIONAL) H(                   \
@@ -214,6 +217,30 @@ static inline void N(adam_point)(T *p, T grad, N(adam_states) *s, const N(adam_c
     (void)N(move_averages)(p, grad, &s->exp_avg, &s->exp_avg_sq, &c->averages);
     s->max_exp_avg_sq = MAX(s->max_exp_avg_sq, s->exp_avg_sq);
     *p -= c->step_size * s->exp_avg / (SQRT(s->max_exp_avg_sq) * c->inv_sqrt_correction2 + c->eps);
+}
+
+/* SparseAdam: Adam on the rows that the gradient has, the others and what is kept of them rest; eps as in torch, added
+ * before the correction. */
+typedef struct {
+    N(averages) averages;
+    T eps, step_size;
+} N(sparse_adam_coef);
+
+static inline N(sparse_adam_coef)
+    N(sparse_adam_prepare)(const sparse_adam_hypers *h, sparse_adam_kept *kept, int64_t t, int first)
+{
+    (void)kept, (void)first;
+    N(sparse_adam_coef) c;
+    c.averages = N(prepare_averages)(h->lr, h->beta1, h->beta2, 0, 0, h->maximize);
+    c.eps = (T)h->eps;
+    c.step_size = (T)(h->lr * sqrt(1 - pow(h->beta2, (double)t)) / (1 - pow(h->beta1, (double)t)));
+    return c;
+}
+
+static inline void N(sparse_adam_point)(T *p, T grad, N(sparse_adam_states) *s, const N(sparse_adam_coef) *c)
+{
+    (void)N(move_averages)(p, grad, &s->exp_avg, &s->exp_avg_sq, &c->averages);
+    *p -= c->step_size * s->exp_avg / (SQRT(s->exp_avg_sq) + c->eps);
 }
 
 /* NAdam. Dozat, "Incorporating Nesterov momentum into Adam", ICLR 2016 workshop, section 3, algorithm 2, with the

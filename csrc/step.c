@@ -14,7 +14,7 @@
 
 typedef struct {
     fgd_tensor *tensors;
-    ptrdiff_t n_tensors, total;
+    ptrdiff_t n_tensors, total[2];
     const fgd_group *groups;
     const fgd_options *options;
     fgd_plan *plans;
@@ -38,13 +38,6 @@ static ptrdiff_t n_chunk_sums(const fgd_tensor *tensors, ptrdiff_t n_tensors)
 {
     ptrdiff_t n = 0;
     for (ptrdiff_t i = 0; i < n_tensors; i++) n += 2 * n_chunks(tensors[i].size);
-    return n;
-}
-
-static ptrdiff_t n_elements(const fgd_tensor *tensors, ptrdiff_t n_tensors)
-{
-    ptrdiff_t n = 0;
-    for (ptrdiff_t i = 0; i < n_tensors; i++) n += tensors[i].size;
     return n;
 }
 
@@ -147,6 +140,25 @@ static void keep(fgd_job *job, const fgd_group *groups)
 
 /* ------------------------------------------------------------------------------------------------ both passes */
 
+enum { GRADS = 0, ALL = 1 }; /* a pass over the gradients, over all that the step changes */
+
+/* How many elements of a tensor a pass visits. Where the gradient has some rows, the others are visited for the sake of
+ * averages and slow weights alone. */
+static ptrdiff_t size_in(const fgd_job *job, const fgd_tensor *t, int pass)
+{
+    return t->index && !(pass == ALL && fgd_needs_all(t, &job->pass)) ? t->n_index * t->row : t->size;
+}
+
+typedef struct {
+    int me, all;
+} fgd_share;
+
+/* where thread `me` of `all` begins */
+static ptrdiff_t share(const fgd_job *job, int pass, int me, int all)
+{
+    return me == all ? job->total[pass] : (ptrdiff_t)((double)job->total[pass] * me / all);
+}
+
 static size_t element_size(int dtype) { return dtype == FGD_FLOAT32 ? sizeof(float) : sizeof(double); }
 
 static void square_chunk(fgd_job *job, const fgd_tensor *t, ptrdiff_t first, ptrdiff_t n, double *sum)
@@ -189,31 +201,34 @@ static void average_chunk(fgd_job *job, const fgd_tensor *t, ptrdiff_t first, pt
         (void)fgd_active->dtype[t->dtype]->update(t, NULL, &job->pass, first, n);
 }
 
-/* Does `work` on the chunks that begin at the elements [first, end) of the list, as if its tensors lay end to end. */
-static void for_chunks(fgd_job *job, ptrdiff_t first, ptrdiff_t end, ptrdiff_t length,
+/* Does `work` on the chunks of one thread's share of the list, as if its tensors lay end to end. */
+static void for_chunks(fgd_job *job, int pass, fgd_share mine, ptrdiff_t length,
                        void (*work)(fgd_job *, const fgd_tensor *, ptrdiff_t, ptrdiff_t, double *))
 {
+    const ptrdiff_t first = share(job, pass, mine.me, mine.all), end = share(job, pass, mine.me + 1, mine.all);
     ptrdiff_t before = 0;
     double *sums = job->sums;
     for (ptrdiff_t i = 0; i < job->n_tensors && before < end; i++) {
         const fgd_tensor *t = job->tensors + i;
+        const ptrdiff_t size = size_in(job, t, pass);
         const ptrdiff_t a = first > before ? n_chunks(first - before) * FGD_STEP_CHUNK : 0;
-        const ptrdiff_t b = end - before < t->size ? n_chunks(end - before) * FGD_STEP_CHUNK : t->size;
-        const ptrdiff_t stop = b < t->size ? b : t->size;
+        const ptrdiff_t b = end - before < size ? n_chunks(end - before) * FGD_STEP_CHUNK : size;
+        const ptrdiff_t stop = b < size ? b : size;
         for (ptrdiff_t at = a; at < stop; at += length)
             work(job, t, at, stop - at < length ? stop - at : length, sums + at / FGD_STEP_CHUNK * 2);
-        before += t->size;
-        sums += 2 * n_chunks(t->size);
+        before += size;
+        sums += 2 * n_chunks(size);
     }
 }
 
 /* ------------------------------------------------------------------------------------------- between the passes */
 
-static double total_of(const fgd_job *job)
+static double total_of(const fgd_job *job, int pass)
 {
-    const ptrdiff_t n = n_chunk_sums(job->tensors, job->n_tensors);
+    ptrdiff_t n = 0;
+    for (ptrdiff_t i = 0; i < job->n_tensors; i++) n += n_chunks(size_in(job, job->tensors + i, pass));
     double total = 0;
-    for (ptrdiff_t k = 0; k < n; k += 2) total += job->sums[k];
+    for (ptrdiff_t k = 0; k < n; k++) total += job->sums[2 * k];
     return total;
 }
 
@@ -222,7 +237,7 @@ static ptrdiff_t find_not_finite(const fgd_job *job)
 {
     for (ptrdiff_t i = 0; i < job->n_tensors; i++) {
         const fgd_tensor *t = job->tensors + i;
-        if (t->grad && !fgd_active->dtype[t->dtype]->all_finite(t->grad, t->size)) return i;
+        if (t->grad && !fgd_active->dtype[t->dtype]->all_finite(t->grad, size_in(job, t, GRADS))) return i;
     }
     return -1;
 }
@@ -233,7 +248,7 @@ static void decide(fgd_job *job)
     const fgd_options *o = job->options;
     double clip = 1;
     if (job->needs_norm) {
-        const double norm = sqrt(total_of(job));
+        const double norm = sqrt(total_of(job, GRADS));
         job->report->grad_norm = norm / o->grad_scale;
         if (o->guard && !(norm - norm == 0) && (job->report->failed = find_not_finite(job)) >= 0) {
             job->status = FGD_NOT_FINITE;
@@ -301,12 +316,6 @@ static void add_measures(fgd_job *job)
 
 /* --------------------------------------------------------------------------------------------------- the threads */
 
-/* where thread `me` of `all` begins */
-static ptrdiff_t share(const fgd_job *job, int me, int all)
-{
-    return me == all ? job->total : (ptrdiff_t)((double)job->total * me / all);
-}
-
 /* Waits for all; what lies between two passes is done by the last to arrive. */
 static void between(fgd_job *job, fgd_atomic *arrived, int all, void (*todo)(fgd_job *))
 {
@@ -322,26 +331,27 @@ static void nothing(fgd_job *job) { (void)job; }
 
 static void work(fgd_job *job, int me, int all)
 {
-    const ptrdiff_t first = share(job, me, all), end = share(job, me + 1, all);
+    const fgd_share mine = {me, all};
     if (job->needs_norm) {
-        for_chunks(job, first, end, FGD_STEP_CHUNK, square_chunk);
+        for_chunks(job, GRADS, mine, FGD_STEP_CHUNK, square_chunk);
         between(job, &job->squared, all, decide);
     }
     if (job->status == FGD_OK && job->pass.units) {
-        measure_units(job, first, end);
+        measure_units(job, share(job, ALL, me, all), share(job, ALL, me + 1, all));
         between(job, &job->united, all, hand_out_units);
     }
     if (job->status == FGD_OK && job->folds) {
-        for_chunks(job, first, end, job->total, fold_chunk);
+        for_chunks(job, ALL, mine, job->total[ALL], fold_chunk);
         between(job, &job->folded, all, nothing);
-        for_chunks(job, first, end, job->total, mean_chunk);
+        for_chunks(job, ALL, mine, job->total[ALL], mean_chunk);
         between(job, &job->meant, all, nothing);
     }
     if (job->status == FGD_OK && job->measures) {
-        for_chunks(job, first, end, FGD_STEP_CHUNK, measure_chunk);
+        for_chunks(job, ALL, mine, FGD_STEP_CHUNK, measure_chunk);
         between(job, &job->measured, all, add_measures);
     }
-    if (job->status == FGD_OK) for_chunks(job, first, end, job->pass.norms ? FGD_STEP_CHUNK : job->total, update_chunk);
+    if (job->status == FGD_OK)
+        for_chunks(job, ALL, mine, job->pass.norms ? FGD_STEP_CHUNK : job->total[ALL], update_chunk);
     fgd_meet(&job->left, all);
 }
 
@@ -357,7 +367,6 @@ fgd_status fgd_step(fgd_report *report, fgd_tensor *tensors, fgd_plan *plans, do
                    .report = report,
                    .status = FGD_OK};
     *report = (fgd_report){NAN, 1, NAN, -1};
-    job.total = n_elements(tensors, n_tensors);
     hand_out_means(&job);
     job.needs_norm = options->guard || options->norms || options->max_norm < INFINITY;
     job.pass = (fgd_pass){.agc = options->agc,
@@ -371,8 +380,10 @@ fgd_status fgd_step(fgd_report *report, fgd_tensor *tensors, fgd_plan *plans, do
                           .norms = options->norms};
     find_known(&job, groups);
     make_plans(&job);
+    for (int pass = GRADS; pass <= ALL; pass++)
+        for (ptrdiff_t i = 0; i < n_tensors; i++) job.total[pass] += size_in(&job, tensors + i, pass);
     if (!job.needs_norm) decide(&job);
-    const int team = fgd_team(threads, (double)job.total, FGD_SERIAL_STEP);
+    const int team = fgd_team(threads, (double)job.total[ALL], FGD_SERIAL_STEP);
     if (team > 1) {
         FGD_PARALLEL(team)
         work(&job, FGD_THREAD, FGD_TEAM);
@@ -380,14 +391,15 @@ fgd_status fgd_step(fgd_report *report, fgd_tensor *tensors, fgd_plan *plans, do
         work(&job, 0, 1);
     }
     if (job.status != FGD_OK) return job.status;
-    if (options->norms) report->update_norm = sqrt(total_of(&job));
+    if (options->norms) report->update_norm = sqrt(total_of(&job, ALL));
     keep(&job, groups);
     return FGD_OK;
 }
 
 static void work_on_averages(fgd_job *job, int me, int all)
 {
-    for_chunks(job, share(job, me, all), share(job, me + 1, all), job->total, average_chunk);
+    const fgd_share mine = {me, all};
+    for_chunks(job, ALL, mine, job->total[ALL], average_chunk);
     fgd_meet(&job->left, all);
 }
 
@@ -399,8 +411,8 @@ void fgd_average(fgd_tensor *tensors, const fgd_group *groups, const fgd_options
                    .groups = groups,
                    .options = options,
                    .pass = {.average_weight = options->average_weight}};
-    job.total = n_elements(tensors, n_tensors);
-    const int team = fgd_team(threads, (double)job.total, FGD_SERIAL_STEP);
+    for (ptrdiff_t i = 0; i < n_tensors; i++) job.total[ALL] += size_in(&job, tensors + i, ALL);
+    const int team = fgd_team(threads, (double)job.total[ALL], FGD_SERIAL_STEP);
     if (team > 1) {
         FGD_PARALLEL(team)
         work_on_averages(&job, FGD_THREAD, FGD_TEAM);

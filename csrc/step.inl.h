@@ -194,13 +194,59 @@ static void N(take_step)(const fgd_plan *plan, const fgd_coef *coef, T *param, c
         N(step)[plan->rule](coef, param, grad, state, n);
 }
 
+/* The elements [at, at + n) of a tensor, by its gradient's from `from` on; gives the square of the norm of their
+ * update, if that is wanted. n is at most FGD_STEP_BLOCK where anything is done beside the rule. */
+static double N(update_run)(const fgd_tensor *tensor, const fgd_plan *plan, const fgd_coef *coef, const fgd_pass *pass,
+                            ptrdiff_t at, ptrdiff_t from, ptrdiff_t n)
+{
+    T *const param = (T *)tensor->param + at;
+    T grads[FGD_STEP_BLOCK], before[FGD_STEP_BLOCK], made[FGD_STEP_BLOCK];
+    void *state[FGD_MAX_STATES];
+    N(see_states)(state, made, tensor, plan, at, n);
+    if (pass->norms) memcpy(before, param, (size_t)n * sizeof(T));
+    N(take_step)(plan, coef, param, N(grad_at)(grads, tensor, pass, from, n), state, n);
+    if (pass->zero_grads) memset((T *)tensor->grad + from, 0, (size_t)n * sizeof(T));
+    return pass->norms ? N(sum_squared_differences)(param, before, n) : 0;
+}
+
+/* The rows that the elements [from, end) of a gradient of rows belong to. */
+static double N(update_rows)(const fgd_tensor *tensor, const fgd_plan *plan, const fgd_coef *coef, const fgd_pass *pass,
+                             ptrdiff_t from, ptrdiff_t end)
+{
+    const ptrdiff_t row = tensor->row;
+    double sum = 0;
+    for (ptrdiff_t length; from < end; from += length) {
+        const ptrdiff_t k = from / row, at = from - k * row;
+        length = N(least)(N(least)(row - at, end - from), FGD_STEP_BLOCK);
+        const ptrdiff_t place = (ptrdiff_t)tensor->index[k] * row + at;
+        sum += N(update_run)(tensor, plan, coef, pass, place, from, length);
+        if (plan->bounded && !pass->looks_ahead)
+            N(keep_inside)((T *)tensor->param + place, (T)plan->lower, (T)plan->upper, length);
+    }
+    return sum;
+}
+
+/* How many elements a gradient of rows has for the tensor's elements before this one. */
+static ptrdiff_t N(had_before)(const fgd_tensor *tensor, ptrdiff_t element)
+{
+    const ptrdiff_t wanted = element / tensor->row, at = element - wanted * tensor->row;
+    ptrdiff_t low = 0, high = tensor->n_index;
+    while (low < high) {
+        const ptrdiff_t middle = low + (high - low) / 2;
+        if (tensor->index[middle] < wanted)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low * tensor->row + (low < tensor->n_index && tensor->index[low] == wanted ? at : 0);
+}
+
 static double N(update_range)(const fgd_tensor *tensor, const fgd_plan *plan, const fgd_pass *pass, ptrdiff_t first,
                               ptrdiff_t n)
 {
     T *const param = tensor->param, *const slow = pass->looks_ahead ? tensor->slow : NULL;
     const int bounded = plan && plan->bounded, waits = plan && plan->averages_wait;
     T *const average = pass->average_weight != 0 && !waits ? tensor->average : NULL;
-    T grads[FGD_STEP_BLOCK], before[FGD_STEP_BLOCK], made[FGD_STEP_BLOCK];
     const int plain =
         !pass->changes_grad && !pass->norms && !pass->zero_grads && !slow && !bounded && !average && !tensor->rows;
     const ptrdiff_t block = plain ? n : FGD_STEP_BLOCK;
@@ -208,18 +254,17 @@ static double N(update_range)(const fgd_tensor *tensor, const fgd_plan *plan, co
     fgd_coef coef;
     if (plan) coef = plan->coef;
     if (plan && fgd_is_layerwise(plan)) N(layer_adjusts)(&coef, plan, tensor->measured);
+    if (tensor->index && !fgd_needs_all(tensor, pass))
+        return N(update_rows)(tensor, plan, &coef, pass, first, first + n);
     for (ptrdiff_t i = first; i < first + n; i += block) {
         const ptrdiff_t length = first + n - i < block ? first + n - i : block;
-        if (plan) {
-            void *state[FGD_MAX_STATES];
-            N(see_states)(state, made, tensor, plan, i, length);
-            if (pass->norms) memcpy(before, param + i, (size_t)length * sizeof(T));
-            N(take_step)(plan, &coef, param + i, N(grad_at)(grads, tensor, pass, i, length), state, length);
-            if (pass->norms) sum += N(sum_squared_differences)(param + i, before, length);
-            if (slow) N(look_ahead)(slow + i, param + i, (T)pass->slow_weight, length);
-            if (bounded) N(keep_inside)(param + i, (T)plan->lower, (T)plan->upper, length);
-            if (pass->zero_grads) memset((T *)tensor->grad + i, 0, (size_t)length * sizeof(T));
-        }
+        if (plan && tensor->index)
+            sum +=
+                N(update_rows)(tensor, plan, &coef, pass, N(had_before)(tensor, i), N(had_before)(tensor, i + length));
+        else if (plan)
+            sum += N(update_run)(tensor, plan, &coef, pass, i, i, length);
+        if (plan && slow) N(look_ahead)(slow + i, param + i, (T)pass->slow_weight, length);
+        if (bounded) N(keep_inside)(param + i, (T)plan->lower, (T)plan->upper, length);
         if (average) N(move_average)(average + i, param + i, (T)pass->average_weight, length);
     }
     return sum;

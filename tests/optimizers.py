@@ -14,6 +14,7 @@ from fastgd._hypers import tuple_name
 from fastgd.optim import CLASSES
 
 RULES = tuple(_core.RULES)
+ROWS_ONLY = ("sparse_adam",)  # in torch, where it refuses dense gradients
 APART = tuple(r for r in RULES if _core.RULES[r]["kind"] != "listwise")  # each tensor by itself
 OPTION_DEFAULTS = {
     "max_norm": None, "centralize": False, "agc": None, "clip_value": None, "nonfinite": "raise",
@@ -206,11 +207,16 @@ def torch_class(torch, rule):
     return cls
 
 
+def one_by_one(torch, rule):
+    """Arguments that let torch take parameters one after the other."""
+    return {} if rule in ROWS_ONLY else {"foreach": False}
+
+
 def torch_twins(torch, rule, dtype, rng, options, shapes=SHAPES[:3]):
     """Return one of our optimizers and torch's with the same parameters and hyper-parameters."""
     params = arrays(rng, dtype, shapes)
     twins = [torch.tensor(p, requires_grad=True) for p in params]
-    theirs = torch_class(torch, rule)(twins, foreach=False, **options)
+    theirs = torch_class(torch, rule)(twins, **one_by_one(torch, rule), **options)
     return CLASSES[rule](params, **options), theirs, twins
 
 
@@ -221,6 +227,8 @@ def step_both(torch, opt, theirs, twins, rng, rests=()):
         grads[i] = None
     for twin, g in zip(twins, grads, strict=True):
         twin.grad = None if g is None else torch.tensor(g)
+        if g is not None and opt.rule_name in ROWS_ONLY:
+            twin.grad = twin.grad.to_sparse()
     theirs.step()
     opt.step(grads)
 

@@ -16,6 +16,7 @@ from optimizers import (
     copies,
     defaults,
     everything,
+    one_by_one,
     public,
     step_both,
     torch_class,
@@ -65,7 +66,9 @@ def test_groups_are_torchs(torch, rule, rng):
     params = arrays(rng, np.float64, SHAPES[:3])
     twins = [torch.tensor(p, requires_grad=True) for p in params]
     theirs = torch_class(torch, rule)(
-        [{"params": twins[:1]}, {"params": twins[1:], **second}], **first, foreach=False
+        [{"params": twins[:1]}, {"params": twins[1:], **second}],
+        **first,
+        **one_by_one(torch, rule),
     )
     opt = CLASSES[rule]([{"params": params[:1]}, {"params": params[1:], **second}], **first)
     for _ in range(20):

@@ -33,6 +33,7 @@ def test_every_rule_has_a_class():
     assert CLASSES.keys() == _core.RULES.keys()
     for name in optim.__all__:
         assert hasattr(ft, name) or name in (
+            "RowGradient",
             "CLASSES",
             "ParamGroup",
             "defaults",

@@ -25,6 +25,7 @@ from ._hypers import (
     zeros_like,
     zeros_where,
 )
+from ._rows import TAKES_ROWS, WHOLE, RowGradient, fit_rows, row_gradient
 from ._saved import Saved, fill, read
 from ._step_options import (
     OPTION_DEFAULTS,
@@ -169,6 +170,7 @@ class Optimizer(StepOptions, Files, _core.Stepper):
     param_groups: list[ParamGroup]
     _sums: list[Array] | None  # of the gradients accumulated,
     _touched: list[bool]  # which parameters got some,
+    _row_sums: dict[int, RowGradient]  # the same of gradients of rows,
     _count: int  # and how often
     _options: dict[str, Any]  # of a step
 
@@ -244,7 +246,7 @@ class Optimizer(StepOptions, Files, _core.Stepper):
         hypers = [group.values for group in plan.groups]
         super().__init__(self.rule_name, plan.params, owner_of, hypers, states, averages, slow)
         self.names = plan.names or None
-        self._sums, self._touched, self._count = None, [], 0
+        self._sums, self._touched, self._row_sums, self._count = None, [], {}, 0
         self.param_groups = [ParamGroup(self, g, group) for g, group in enumerate(plan.groups)]
         self._configure(options)
         for group in self.param_groups:
@@ -407,7 +409,7 @@ class Optimizer(StepOptions, Files, _core.Stepper):
 
     # ---- gradients of several batches ------------------------------------------------------------
 
-    def accumulate(self, grads: Array | Sequence[Array | None]) -> int:
+    def accumulate(self, grads: Any) -> int:
         """Add gradients to those that the next ``step()`` will take the mean of.
 
         Parameters
@@ -437,11 +439,23 @@ class Optimizer(StepOptions, Files, _core.Stepper):
         >>> w
         array([4.7])
         """
-        given = [grads] if isinstance(grads, np.ndarray) else list(grads)
+        alone = isinstance(grads, np.ndarray) or self.is_rows(grads)
+        given: list[Any] = [grads] if alone else list(grads)
         if len(given) != len(self.params):
             raise ValueError(f"grads must hold {len(self.params)} arrays; got {len(given)}")
+        if not self._count:
+            self._touched, self._row_sums = [False] * len(self.params), {}
+        sums = dict(self._row_sums)
         for i, (grad, param) in enumerate(zip(given, self.params, strict=True)):
-            if grad is not None and (
+            has_rows = self.is_rows(grad)
+            if has_rows:
+                indices, values, _ = self.rows_of(i, grad)
+                more = RowGradient(indices.copy(), values.copy())
+                sums[i] = sums[i] + more if i in sums else more
+                given[i] = None
+            if self._touched[i] if has_rows else grad is not None and i in sums:
+                raise TypeError(f"grads[{i}] must have some rows in all batches, or in none")
+            if given[i] is not None and (
                 not isinstance(grad, np.ndarray | np.generic)
                 or (grad.shape, grad.dtype) != (param.shape, param.dtype)
             ):
@@ -451,8 +465,7 @@ class Optimizer(StepOptions, Files, _core.Stepper):
                 )
         if self._sums is None:
             self._sums = zeros_like(self.params)
-        if not self._count:
-            self._touched = [False] * len(self.params)
+        self._row_sums = sums
         for i, grad in enumerate(given):
             if grad is not None:
                 before = self._sums[i] if self._touched[i] else 0  # what was there is forgotten
@@ -461,19 +474,46 @@ class Optimizer(StepOptions, Files, _core.Stepper):
         self._count += 1
         return self._count
 
-    def accumulated(self) -> tuple[list[Array | None], int]:
+    def accumulated(self) -> tuple[list[Array | RowGradient | None], int]:
         """Hand the sums over to ``step``, whatever becomes of it, and count anew."""
         if not self._count or self._sums is None:
             raise ValueError("grads must be given, or some accumulated before; got None")
         count, self._count = self._count, 0
         return [
-            total if touched else None
-            for total, touched in zip(self._sums, self._touched, strict=True)
+            total if touched else self._row_sums.get(i)
+            for i, (total, touched) in enumerate(zip(self._sums, self._touched, strict=True))
         ], count
 
     def zero_grad(self) -> None:
         """Forget what has been accumulated since the last step."""
         self._count = 0
+
+    # ---- gradients of some rows ------------------------------------------------------------------
+
+    def is_rows(self, grad: Any) -> bool:
+        """Whether a gradient has some rows only."""
+        return isinstance(grad, RowGradient) or hasattr(grad, "tocsr")
+
+    def rows_of(self, i: int, grad: Any) -> tuple[Array, Array, Array]:
+        """Rows of such a gradient, ascending, their values, checked, and what holds them."""
+        needs = TAKES_ROWS.get(self.rule_name)
+        name = type(self).__name__
+        if needs is None:
+            raise TypeError(f"grads[{i}] must be an array, {name} takes no rows; got {grad!r:.80}")
+        values = next(group for group in self.param_groups if i in group.members)
+        if self.rule_name == "adagrad":
+            needs = (*needs, "initial_accumulator_value")  # rows that come late would lack it
+        for key in needs:
+            if values[key]:
+                raise ValueError(f"{key} must be 0 with gradients of rows; got {values[key]}")
+        for key in WHOLE:
+            if self._options[key]:
+                raise ValueError(f"{key} must be off with gradients of rows")
+        rows = row_gradient(grad)
+        assert rows is not None
+        fitted = fit_rows(rows, self.params[i], f"grads[{i}]")
+        holder = grad.values if isinstance(grad, RowGradient) else grad.data
+        return fitted.indices, fitted.values, holder
 
     # ---- what there is to see --------------------------------------------------------------------
 

@@ -205,6 +205,33 @@ cdef class Stepper:
                 low = middle + 1
         return low < self._n_written and self._written[2 * low] < end
 
+    cdef Py_ssize_t _grad_size(self, Py_ssize_t i) noexcept:
+        """Number of elements of a gradient: those of its rows, or all."""
+        cdef c.fgd_tensor *t = &self._tensors[i]
+        return t.n_index * t.row if t.index else t.size
+
+    cdef void _set_rows(self, Py_ssize_t i, void *indices, Py_ssize_t n, Py_ssize_t of) noexcept:
+        """Say which `n` rows, of `of` that the parameter has, its gradient's elements are."""
+        cdef c.fgd_tensor *t = &self._tensors[i]
+        t.index, t.n_index = <const int64_t *>(indices if n else t), n  # NULL would be all rows
+        t.row = t.size // max(of, 1)
+
+    cdef int _take_grad(self, Py_ssize_t i, cnp.ndarray grad) except -1:
+        """Note a gradient's address."""
+        if self._is_written(<uintptr_t>cnp.PyArray_DATA(grad),
+                            <uintptr_t>cnp.PyArray_DATA(grad) + cnp.PyArray_NBYTES(grad)):
+            raise ValueError(f"grads[{i}] must not overlap params or their states in memory")
+        self._tensors[i].grad = cnp.PyArray_DATA(grad)
+        return 0
+
+    def is_rows(self, grad):
+        """Whether a gradient has some rows only."""
+        return False
+
+    def rows_of(self, Py_ssize_t i, grad):
+        """Rows of such a gradient, ascending, their values, checked, and what holds them."""
+        raise TypeError(f"grads[{i}] must be an array; got {type(grad).__name__}")
+
     cdef int _check_zeroed(self) except -1:
         """Refuse to zero a gradient that lies in another's memory: which is read first?"""
         cdef Py_ssize_t i, n = 0
@@ -212,7 +239,8 @@ cdef class Stepper:
             if self._tensors[i].grad and self._tensors[i].size:
                 self._zeroed[2 * n] = <uintptr_t>self._tensors[i].grad
                 self._zeroed[2 * n + 1] = (<uintptr_t>self._tensors[i].grad
-                                           + <uintptr_t>self.params[i].nbytes)
+                                           + <uintptr_t>(self._grad_size(i)
+                                                         * self.params[i].itemsize))
                 n += 1
         qsort(self._zeroed, n, 2 * sizeof(uintptr_t), _by_begin)
         for i in range(1, n):
@@ -304,7 +332,8 @@ cdef class Stepper:
         ----------
         grads : ndarray or sequence of ndarray, optional
             One gradient for each parameter, of its shape and dtype; None for a parameter that
-            rests in this step. Not changed, unless `zero_grads`. Without it the mean of those
+            rests in this step; a :class:`RowGradient`, or a sparse matrix of SciPy, for rules that
+            take some rows. Not changed, unless `zero_grads`. Without it the mean of those
             given to ``accumulate`` since the last step.
         grad_scale : float, default=1.0
             How many times too large the gradients are; they are divided by it first.
@@ -321,10 +350,11 @@ cdef class Stepper:
         if grads is None:
             grads, count = self.accumulated()
             grad_scale *= count
-        cdef bint alone = self._n == 1 and isinstance(grads, (np.ndarray, np.generic))
+        cdef bint alone = self._n == 1 and not isinstance(grads, (list, tuple)) and (
+            isinstance(grads, (np.ndarray, np.generic)) or self.is_rows(grads))
         cdef object sequence = (grads,) if alone else grads
-        cdef list copies = None
-        cdef cnp.ndarray param, grad
+        cdef list copies = None, rows = None
+        cdef cnp.ndarray param, grad, indices
         cdef Py_ssize_t i
         cdef c.fgd_status status
         cdef int team = threads()
@@ -349,8 +379,17 @@ cdef class Stepper:
                                  "after it was given to the optimizer")
             item = sequence[i]
             if item is None or self._frozen[i]:
-                self._tensors[i].grad = NULL
+                self._tensors[i].grad = self._tensors[i].index = NULL
                 continue
+            if not isinstance(item, (np.ndarray, np.generic)) and self.is_rows(item):
+                rows = rows or [None] * self._n
+                indices, grad, holder = rows[i] = self.rows_of(i, item)
+                if zero_grads and not holder.flags.writeable:
+                    raise ValueError(f"grads[{i}] must be writeable to be set to zero")
+                self._set_rows(i, cnp.PyArray_DATA(indices), len(indices), len(param))
+                self._take_grad(i, grad)
+                continue
+            self._tensors[i].index = NULL
             if not zero_grads and isinstance(item, np.generic):  # what 0-d arithmetic gives
                 item = np.asarray(item)
                 copies = copies or []
@@ -371,10 +410,7 @@ cdef class Stepper:
                 grad = np.array(item, dtype=param.dtype, order="C")
                 copies = copies or []
                 copies.append(grad)
-            if self._is_written(<uintptr_t>cnp.PyArray_DATA(grad),
-                                <uintptr_t>cnp.PyArray_DATA(grad) + cnp.PyArray_NBYTES(grad)):
-                raise ValueError(f"grads[{i}] must not overlap params or their states in memory")
-            self._tensors[i].grad = cnp.PyArray_DATA(grad)
+            self._take_grad(i, grad)
         if zero_grads:
             self._check_zeroed()
         if self.dynamic:
@@ -389,10 +425,14 @@ cdef class Stepper:
             if self.skips:
                 return
             i = self._report.failed
-            _raise_not_finite(i, self.names[i] if self.names else None, sequence[i], self.t + 1)
+            grad = sequence[i] if rows is None or rows[i] is None else rows[i][1]
+            _raise_not_finite(i, self.names[i] if self.names else None, grad, self.t + 1)
         if self._has_wholes:
             self._project_wholes(team)
         self.t += 1
+        for i in range(len(rows) if rows and zero_grads else 0):
+            if rows[i] is not None:
+                rows[i][2][...] = 0
 
     def before_step(self):
         """Set what depends on the number of the step; called if ``dynamic``."""

@@ -129,6 +129,8 @@ cdef class TensorStepper(Stepper):
     cdef dl.FromObject _from_object
     cdef Py_ssize_t _n_params
     cdef list _entries  # of the dict of states, keys and values in turns
+    cdef public bint rows_only  # does the rule refuse dense gradients?
+    cdef set _had_rows  # numbers of parameters whose gradient has had some rows only
     cdef list _keeps  # for each group the names of the states that are kept, None for the others
     cdef list _copied  # averages whose elements lie in another order, and the copies worked on
     cdef dict _gaps  # parameters with gaps in their memory: the copy worked on, begin and end
@@ -152,7 +154,7 @@ cdef class TensorStepper(Stepper):
         self._scalars = ([counter] if self._counts else []) + list(RULES[rule]["kept"])
         self._shares = RULES[rule]["kind"] == "listwise"
         self._factors = RULES[rule]["kind"] == "factored"
-        self._keeps = [()] * len(hypers)
+        self._keeps, self._had_rows = [()] * len(hypers), set()
         self._n_params, self._entries, self._moved = len(groups), [None], True
         Stepper.__init__(self, rule, params, groups, hypers, [None] * len(groups), averages)
         self._numbers = <void **>PyMem_Calloc(max(self._n, 1) * N_KEPT, sizeof(void *))
@@ -218,6 +220,13 @@ cdef class TensorStepper(Stepper):
         cdef int bits = out.dtype.bits if out.dtype.code == dl.FLOAT else \
             out.dtype.bits // 2 if out.dtype.code == dl.COMPLEX else 0
         return c.FGD_FLOAT32 if bits == 32 else c.FGD_FLOAT64 if bits == 64 else -1
+
+    cdef int _read_integers(self, object tensor, dl.Tensor *out) except -1:
+        """Describe a contiguous tensor of int64, whose memory is used."""
+        if self._from_object(<void *>tensor, out) != 0:
+            return -1
+        out.data = <char *>out.data + out.byte_offset
+        return 0
 
     cdef void _put(self, void **slot, void *address) noexcept:
         if slot[0] != address:
@@ -347,10 +356,10 @@ cdef class TensorStepper(Stepper):
         """Fill the table from the tensors as they are now; nothing is changed yet."""
         cdef Py_ssize_t i
         cdef c.fgd_tensor *t
-        cdef dl.Tensor found, other
+        cdef dl.Tensor found, other, index
         cdef int dtype
         cdef int64_t size, extent
-        self._gaps, self._copied = {}, []
+        self._gaps, self._copied, self._held = {}, [], []
         for i in range(self._n):
             t = &self._tensors[i]
             t.grad = NULL
@@ -360,14 +369,26 @@ cdef class TensorStepper(Stepper):
             dtype = self._read(param, &found)
             size = _size(&found) if dtype >= 0 else 0
             extent = _extent(&found) if size else size
-            if dtype < 0 or extent < size or (grad is not None and self._read(grad, &other) < 0):
+            t.index = NULL
+            rows = None
+            unread = False
+            if i in self._had_rows and grad is not None and dtype >= 0 and extent >= size:
+                rows = self.rows_of(i, grad)  # sooner: reading a sparse tensor fails, which is slow
+            if rows is None and grad is not None:
+                unread = self._read(grad, &other) < 0
+            if unread and dtype >= 0 and extent >= size:
+                rows = self.rows_of(i, grad)
+                if rows is not None:
+                    self._had_rows.add(i)
+            if dtype < 0 or extent < size or (unread and rows is None):
                 if grad is not None or average is not None:
                     self.set_aside(i, grad)
                 grads.append(None)
                 t.size, self._moved = 0, True  # and so it is not looked at
                 continue
             work = param
-            in_rows = self._factors and found.ndim > 1 and not _is_matrix_like(&found)
+            in_rows = (self._factors or rows is not None) and found.ndim > 1 \
+                and not _is_matrix_like(&found)
             if self._factors and found.dtype.code == dl.COMPLEX:
                 raise RuntimeError(f"{self._name(i)} must not be complex; got {param.dtype}")
             if extent > size or in_rows:  # gaps between its elements, or no rows: work on a copy
@@ -387,7 +408,18 @@ cdef class TensorStepper(Stepper):
             if i < self._n_params:
                 self._check_rule(i, dtype)
                 self._look_up_states(i, &found, grad is not None, made)
-            if grad is not None:
+            if rows is not None:
+                indices, grad, first_axis = rows
+                self._held.append(indices)
+                self._read(grad, &other)
+                self._read_integers(indices, &index)
+                self._set_rows(i, index.data, _size(&index), first_axis)
+                t.grad = other.data if _size(&other) else <void *>t
+                touched.append(param)
+            elif grad is not None:
+                if self.rows_only:
+                    raise RuntimeError(f"{self._name(i)} must have a sparse gradient; got a dense "
+                                       "one (Adam takes those)")
                 if not _same_kind(&other, &found):
                     raise ValueError(
                         f"the gradient of {self._name(i)} must have its shape and dtype; "
@@ -457,7 +489,8 @@ cdef class TensorStepper(Stepper):
         for i in range(self._n_params):
             t = &self._tensors[i]
             begin = <uintptr_t>t.grad
-            if begin and t.size and self._is_written(begin, begin + t.size * _item(t.dtype)):
+            if begin and self._grad_size(i) and self._is_written(
+                    begin, begin + self._grad_size(i) * _item(t.dtype)):
                 raise ValueError(f"the gradient of {self._name(i)} must not overlap params or "
                                  "their states in memory")
         return 0

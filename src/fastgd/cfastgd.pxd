@@ -79,6 +79,9 @@ cdef extern from "fastgd.h" nogil:
     ctypedef struct fgd_tensor:
         void *param
         void *grad
+        const int64_t *index
+        ptrdiff_t n_index
+        ptrdiff_t row
         void **state
         void *slow
         void *average

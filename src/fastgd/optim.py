@@ -15,6 +15,7 @@ from ._hypers import Array, defaults, hyper_values, make_states
 from ._optim_lbfgs import LBFGS
 from ._optimizer import CLASSES, Optimizer, ParamGroup
 from ._own_rules import register
+from ._rows import RowGradient
 from ._step_options import StepReport
 from ._swa import swa
 
@@ -42,10 +43,12 @@ __all__ = [
     "Prodigy",
     "RAdam",
     "RMSprop",
+    "RowGradient",
     "Rprop",
     "ScheduleFreeAdamW",
     "ScheduleFreeSGD",
     "Signum",
+    "SparseAdam",
     "StepReport",
     "Yogi",
     "defaults",
@@ -564,4 +567,37 @@ class Adafactor(Optimizer, rule="adafactor"):
     array([0.9, 0.9, 0.9, 0.9])
     >>> {name: a.shape for name, a in opt.state[0].items()}
     {'row_var': (3, 1), 'col_var': (1, 4)}
+    """
+
+
+class SparseAdam(Optimizer, rule="sparse_adam"):
+    """Adam on the rows that have a gradient; the others rest. ``torch.optim.SparseAdam``.
+
+    Gradients are :class:`RowGradient`, sparse matrices of SciPy, or arrays, which have all rows.
+    Rows without gradient are not read: neither do their averages decay, nor do they go on from old
+    speed. ``SGD`` without momentum and weight decay and ``Adagrad`` without weight decay take such
+    gradients, too.
+
+    Notes
+    -----
+    ::
+
+        m, v as in Adam, of the rows that have a gradient
+        p -= lr * sqrt(1 - beta2**t) / (1 - beta1**t) * m / (sqrt(v) + eps)
+
+    References
+    ----------
+    Kingma & Ba, "Adam: a method for stochastic optimization", ICLR 2015; lazy as in torch.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastgd.optim import RowGradient, SparseAdam
+    >>> table = np.ones((1000, 2))
+    >>> opt = SparseAdam(table, lr=0.1)
+    >>> for _ in range(3):
+    ...     rows = np.array([7, 3, 7])
+    ...     opt.step(RowGradient(rows, table[rows]))
+    >>> table[[3, 4, 7]].round(2).tolist()
+    [[0.7, 0.7], [1.0, 1.0], [0.7, 0.7]]
     """

@@ -31,6 +31,7 @@ from . import _core, optim
 from ._core import NonFiniteError
 from ._hypers import defaults, hyper_values, kept_states
 from ._optimizer import signature_of
+from ._rows import ROWS_ONLY, TAKES_ROWS, WHOLE
 from ._step_options import (
     OPTION_DEFAULTS,
     OPTIONS,
@@ -79,6 +80,7 @@ class _Table(_core.TensorStepper):
         self.kept: list[list[str]] = [[] for _ in owner.param_groups]
         self.projections: list[Any] = [None] * len(owner.param_groups)
         self.group_of = groups
+        self.rows_only = owner.rule_name in ROWS_ONLY
         self.odd: list[int] = []  # parameters that torch's own class is to update
 
     def set_group(self, g: int, given: list[Any]) -> None:
@@ -109,6 +111,35 @@ class _Table(_core.TensorStepper):
                 "such to torch.optim)"
             )
         self.odd.append(i)
+
+    def rows_of(self, i: int, grad: Tensor) -> tuple[Tensor, Tensor, int] | None:
+        """Rows of a sparse gradient, ascending, their values, and how many rows there are."""
+        if grad.layout is not torch.sparse_coo or self.owner.fallback:
+            return None
+        group = self.owner.param_groups[self.group_of[i]]
+        needs = TAKES_ROWS.get(self.owner.rule_name)
+        if needs is None:
+            raise RuntimeError(
+                f"{type(self.owner).__name__} does not take sparse gradients, as that of "
+                f"{self.name(i)} (fallback=True leaves such to torch.optim)"
+            )
+        for key in (*needs, *WHOLE):
+            if group[key] if key in group else self.owner._options.get(key):
+                raise RuntimeError(
+                    f"{key} must be off with sparse gradients, as that of {self.name(i)}"
+                )
+        param = self.params[i]
+        if grad.shape != param.shape or grad.dtype != param.dtype or grad.is_complex():
+            raise ValueError(
+                f"the gradient of {self.name(i)} must have its shape and dtype; got {kind(grad)}"
+            )
+        whole = grad.coalesce()
+        indices, values = whole.indices(), whole.values().contiguous()
+        shape = tuple(param.shape[: whole.sparse_dim()])
+        rows = torch.zeros(indices.shape[1], dtype=torch.int64)
+        for of, axis in zip(shape, indices, strict=True):
+            rows = rows * of + axis
+        return rows, values, math.prod(shape)
 
     def start(self, i: int) -> tuple[dict[str, Any], list[str]]:
         """Make the states that a parameter lacks, in torch's order."""
@@ -591,7 +622,8 @@ def _doc(cls: type[Optimizer], doc: str) -> str:
             lines.append(entry(key, _ENTRIES[key][0], parameter.default, _ENTRIES[key][1]))
         else:
             lines.append(hyper_entry(key, parameter.default))
-    example = _EXAMPLE.format(name=cls.__name__) if cls.__name__ in _RULES else ""
+    sparse = "\n>>> w.grad = w.grad.to_sparse()" if cls.rule_name in ROWS_ONLY else ""
+    example = _EXAMPLE.format(name=cls.__name__, sparse=sparse) if cls.__name__ in _RULES else ""
     return "\n".join(lines) + _ERRORS + example
 
 
@@ -610,7 +642,7 @@ Examples
 >>> w = torch.tensor([5.0], dtype=torch.float64, requires_grad=True)
 >>> opt = {name}([w], lr=0.1)
 >>> loss = (w - 2).square().sum()
->>> loss.backward()
+>>> loss.backward(){sparse}
 >>> opt.step()
 >>> bool(w < 5)
 True
