@@ -16,7 +16,18 @@ typedef enum {
     FGD_NOT_FINITE = 2 /* a gradient is not finite; nothing was changed */
 } fgd_status;
 
-typedef enum { FGD_FLOAT32 = 0, FGD_FLOAT64 = 1, FGD_DTYPES = 2 } fgd_dtype;
+/* what is computed with, and what numbers may be kept in besides (convert.inl.h) */
+typedef enum {
+    FGD_FLOAT32 = 0,
+    FGD_FLOAT64 = 1,
+    FGD_DTYPES = 2,
+    FGD_BFLOAT16 = 2,
+    FGD_FLOAT16 = 3,
+    FGD_SIGNED8 = 4,
+    FGD_UNSIGNED8 = 5
+} fgd_dtype;
+
+enum { FGD_CODE_BLOCK = 256 }; /* elements of an array of 8-bit codes that share a scale */
 
 /* ---------------------------------------------------------------------------------------------- info tables */
 
@@ -113,7 +124,10 @@ typedef struct {
     int n_dims;
     ptrdiff_t n_units, unit_stride;
     ptrdiff_t rows, columns; /* for a rule of kind FACTORED: of each of the matrices that it is; 0: it is a vector */
-    int dtype, group;
+    int dtype, group;        /* the dtype that is computed with */
+    int low;                 /* is any part kept in fewer bits? Then the dtypes of the parts are these: */
+    int param_dtype, grad_dtype, state_dtype[FGD_MAX_STATES];
+    void *master;     /* of a 16-bit parameter, `dtype`; NULL: it is all there is, and rounded stochastically */
     int64_t t, since; /* steps done; those that were done when the states were made */
     double kept[FGD_MAX_KEPT];
     /* of the step that is going on: its plan, what its rule has measured, shift and factor of each unit */
@@ -161,6 +175,7 @@ typedef struct {
     int norms;             /* report norms that are not needed otherwise, too */
     int centralize;        /* take the mean of each unit from its gradient */
     int zero_grads;
+    int64_t step; /* how many there were before: what stochastic rounding starts from */
 } fgd_options;
 
 typedef struct {
@@ -172,6 +187,7 @@ typedef struct {
 typedef struct {
     double factor, agc, clip_value, slow_weight, average_weight;
     int changes_grad, units, centralize, looks_ahead, zero_grads, norms;
+    int64_t step;
 } fgd_pass;
 
 /* Does a pass over a tensor whose gradient has some rows reach all of its elements? */
@@ -257,6 +273,13 @@ typedef struct {
     void (*const *take_matrices)(fgd_coef *coef);
     void (*fold)(const fgd_tensor *tensor, const fgd_plan *plan, const fgd_pass *pass, ptrdiff_t first, ptrdiff_t n);
     void (*mean)(const fgd_tensor *tensor, ptrdiff_t first, ptrdiff_t n);
+    /* the same of tensors that are `low`, and of their gradients: sum of squares; are they finite? */
+    double (*update_low)(const fgd_tensor *tensor, const fgd_plan *plan, const fgd_pass *pass, ptrdiff_t first,
+                         ptrdiff_t n);
+    void (*measure_low)(double *measured, const fgd_tensor *tensor, const fgd_plan *plan, const fgd_pass *pass,
+                        ptrdiff_t first, ptrdiff_t n);
+    double (*squares_low)(const fgd_tensor *tensor, ptrdiff_t first, ptrdiff_t n);
+    int (*finite_low)(const fgd_tensor *tensor);
     /* Trains `params` (n_features weights, then the intercept) and `state` in place; adds the rows' losses to
      * *loss_sum; on FGD_DIVERGED *failed is the position of the row, or the end of the batch, where it showed.
      * scratch holds scratch_size() bytes, aligned to 64. */

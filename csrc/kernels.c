@@ -14,6 +14,10 @@
 #define JOIN_(a, b) a##_##b
 #define JOIN(a, b) JOIN_(a, b)
 
+#include "lanes.inl.h" /* its words that do not depend on the dtype */
+
+#include "convert.inl.h"
+
 #define T float
 #define N(name) JOIN(name, f32)
 #define SQRT sqrtf

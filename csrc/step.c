@@ -164,14 +164,18 @@ static size_t element_size(int dtype) { return dtype == FGD_FLOAT32 ? sizeof(flo
 static void square_chunk(fgd_job *job, const fgd_tensor *t, ptrdiff_t first, ptrdiff_t n, double *sum)
 {
     (void)job;
+    const fgd_typed_kernels *kernels = fgd_active->dtype[t->dtype];
     const char *grad = t->grad;
-    *sum = grad ? fgd_active->dtype[t->dtype]->sum_squares(grad + (size_t)first * element_size(t->dtype), n) : 0;
+    *sum = !grad    ? 0
+           : t->low ? kernels->squares_low(t, first, n)
+                    : kernels->sum_squares(grad + (size_t)first * element_size(t->dtype), n);
 }
 
 static void measure_chunk(fgd_job *job, const fgd_tensor *t, ptrdiff_t first, ptrdiff_t n, double *sums)
 {
+    const fgd_typed_kernels *kernels = fgd_active->dtype[t->dtype];
     if (t->grad && job->plans[t->plan].kind != FGD_ELEMENTWISE)
-        fgd_active->dtype[t->dtype]->measure(sums, t, job->plans + t->plan, &job->pass, first, n);
+        (t->low ? kernels->measure_low : kernels->measure)(sums, t, job->plans + t->plan, &job->pass, first, n);
 }
 
 static void fold_chunk(fgd_job *job, const fgd_tensor *t, ptrdiff_t first, ptrdiff_t n, double *sums)
@@ -190,7 +194,8 @@ static void update_chunk(fgd_job *job, const fgd_tensor *t, ptrdiff_t first, ptr
 {
     if (!t->grad && !(t->average && job->pass.average_weight != 0)) return;
     const fgd_plan *plan = t->grad ? job->plans + t->plan : NULL;
-    const double square = fgd_active->dtype[t->dtype]->update(t, plan, &job->pass, first, n);
+    const fgd_typed_kernels *kernels = fgd_active->dtype[t->dtype];
+    const double square = (t->low ? kernels->update_low : kernels->update)(t, plan, &job->pass, first, n);
     if (job->pass.norms) *sum = square;
 }
 
@@ -237,7 +242,9 @@ static ptrdiff_t find_not_finite(const fgd_job *job)
 {
     for (ptrdiff_t i = 0; i < job->n_tensors; i++) {
         const fgd_tensor *t = job->tensors + i;
-        if (t->grad && !fgd_active->dtype[t->dtype]->all_finite(t->grad, size_in(job, t, GRADS))) return i;
+        const fgd_typed_kernels *kernels = fgd_active->dtype[t->dtype];
+        if (t->grad && !(t->low ? kernels->finite_low(t) : kernels->all_finite(t->grad, size_in(job, t, GRADS))))
+            return i;
     }
     return -1;
 }
@@ -377,7 +384,8 @@ fgd_status fgd_step(fgd_report *report, fgd_tensor *tensors, fgd_plan *plans, do
                           .looks_ahead = options->looks_ahead,
                           .average_weight = options->average_weight,
                           .zero_grads = options->zero_grads,
-                          .norms = options->norms};
+                          .norms = options->norms,
+                          .step = options->step};
     find_known(&job, groups);
     make_plans(&job);
     for (int pass = GRADS; pass <= ALL; pass++)

@@ -19,6 +19,7 @@ APART = tuple(r for r in RULES if _core.RULES[r]["kind"] != "listwise")  # each 
 OPTION_DEFAULTS = {
     "max_norm": None, "centralize": False, "agc": None, "clip_value": None, "nonfinite": "raise",
     "lookahead": None, "projection": None, "ema_decay": None, "report_norms": False,
+    "state_dtype": None, "rounding": "nearest",
 }  # fmt: skip
 OPTIONS = tuple(OPTION_DEFAULTS)
 SHAPES = ((3, 4), (5,), (), (0, 2), (9,))

@@ -198,8 +198,7 @@ def test_gradients_of_numpy_memory():
 # ---- what is refused, and what is left to torch --------------------------------------------------
 
 UNFIT = {
-    "bfloat16": lambda: torch.randn(3).bfloat16(),
-    "float16": lambda: torch.randn(3).half(),
+    "float8": lambda: torch.randn(3).to(torch.float8_e4m3fn),
     "meta": lambda: torch.randn(3, device="meta"),
     "expanded": lambda: torch.randn(4, 1).expand(4, 3),
     "sparse": lambda: torch.eye(3).to_sparse(),
@@ -226,8 +225,8 @@ def test_unfit_later_is_refused_by_name():
     ):
         opt.step()
     assert torch.equal(params[0], kept)
-    params[0].data, params[0].grad = params[0].data.half(), None
-    params[0].grad = torch.zeros(3).half()
+    params[0].data, params[0].grad = params[0].data.to(torch.float8_e4m3fn), None
+    params[0].grad = torch.zeros(3).to(torch.float8_e4m3fn)
     with pytest.raises(TypeError, match=r"params\[0\] must be a CPU tensor"):
         opt.step()
 
@@ -260,10 +259,13 @@ def test_states_that_do_not_fit_are_refused():
 
 def test_fallback_leaves_the_rest_to_torch(rule):
     """Protects mixed models: torch's own class takes what cannot be updated here."""
+    if rule in ("adafactor", "asgd"):
+        pytest.skip("torch's does not take meta tensors")
 
     def build():
         torch.manual_seed(1)
-        own = [torch.randn(3), torch.randn(4).bfloat16(), torch.randn(2, 6)[:, ::2], torch.randn(5)]
+        odd = torch.randn(4).to("meta")
+        own = [torch.randn(3), odd, torch.randn(2, 6)[:, ::2], torch.randn(5)]
         return [t.requires_grad_() for t in own]
 
     params, twins = build(), build()

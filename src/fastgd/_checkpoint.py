@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ._low_precision import as_bits
+
 Array = NDArray[Any]
 
 FORMAT = "fastgd optimizer 1"
@@ -79,14 +81,20 @@ class Files:
         """
         saved = read_state(path, type(self).__name__)
         params = saved.pop("params", None)
-        if params is not None and [p.shape for p in params] != [p.shape for p in self.params]:
+        mine = [as_bits(p) for p in self.params]
+        if params is not None and [_fit(p) for p in params] != [_fit(p) for p in mine]:
             raise ValueError(
                 f"path must hold parameters of shapes {[p.shape for p in self.params]}; "
                 f"got {[p.shape for p in params]}"
             )
         self.load_state_dict(saved)
-        for mine, theirs in zip(self.params, params or (), strict=params is not None):
-            mine[...] = theirs
+        for bits, theirs in zip(mine, params or (), strict=params is not None):
+            bits[...] = theirs
+
+
+def _fit(param: Array) -> tuple[Any, ...]:
+    """Return what must be the same of a parameter and a saved one; numbers may be converted."""
+    return param.shape, param.dtype == np.uint16
 
 
 def write_state(path: str | os.PathLike[str], kind: str, saved: Mapping[str, Any]) -> None:
@@ -141,6 +149,7 @@ def read_state(path: str | os.PathLike[str], kind: str) -> dict[str, Any]:
 def _without_arrays(value: Any, name: str, arrays: dict[str, Array]) -> Any:
     """Return `value` with its arrays taken out, each to a place of its own in `arrays`."""
     if isinstance(value, np.ndarray):
+        value = as_bits(value)
         arrays[name] = value if value.flags.c_contiguous else value.copy()
         return {"array": name}
     if isinstance(value, Mapping):

@@ -214,13 +214,41 @@ cdef dict _dtypes = {"float32": c.FGD_FLOAT32, "float64": c.FGD_FLOAT64}
 
 
 cdef int _dtype_of(cnp.ndarray a) noexcept:
-    """Our number for the dtype of `a`, or -1."""
+    """Our number for the dtype of `a` if it can be computed with, or -1."""
     cdef int type_num = cnp.PyArray_TYPE(a)
     if type_num == cnp.NPY_FLOAT32:
         return c.FGD_FLOAT32
     if type_num == cnp.NPY_FLOAT64:
         return c.FGD_FLOAT64
     return -1
+
+
+cdef int _param_dtype_of(cnp.ndarray a) except -2:
+    """The same, or that of one of 16 bits; bfloat16 is ml_dtypes' and goes by its name."""
+    if cnp.PyArray_TYPE(a) == cnp.NPY_FLOAT16:
+        return c.FGD_FLOAT16
+    return c.FGD_BFLOAT16 if a.dtype.name == "bfloat16" else _dtype_of(a)
+
+
+cdef int _computed(int dtype) noexcept:
+    """Dtype that numbers of a dtype are computed with."""
+    return dtype if dtype < c.FGD_DTYPES else c.FGD_FLOAT32
+
+
+cdef Py_ssize_t _item(int dtype) noexcept:
+    """Bytes of an element."""
+    return 4 if dtype == c.FGD_FLOAT32 else 8 if dtype == c.FGD_FLOAT64 else \
+        2 if dtype in (c.FGD_BFLOAT16, c.FGD_FLOAT16) else 1
+
+
+cpdef Py_ssize_t code_bytes(Py_ssize_t size):
+    """Bytes of a state of `size` elements in 8 bits each: the blocks' scales, then the codes."""
+    return size + 4 * ((size + c.FGD_CODE_BLOCK - 1) // c.FGD_CODE_BLOCK)
+
+
+cdef int _code_dtype(str name):
+    """Dtype of a state in 8 bits: averages of squares have no sign."""
+    return c.FGD_UNSIGNED8 if name.endswith("_sq") else c.FGD_SIGNED8
 
 
 cdef int _describe(object a, str name, bint writeable) except -1:
@@ -230,6 +258,11 @@ cdef int _describe(object a, str name, bint writeable) except -1:
     cdef int dtype = _dtype_of(a)
     if dtype < 0:
         raise TypeError(f"{name} must be of dtype float32 or float64; got {a.dtype}")
+    _check_layout(a, name, writeable)
+    return dtype
+
+
+cdef int _check_layout(object a, str name, bint writeable) except -1:
     if not a.dtype.isnative or not a.flags.aligned:
         raise ValueError(f"{name} must be aligned and in native byte order")
     if not a.flags.c_contiguous:
@@ -237,7 +270,44 @@ cdef int _describe(object a, str name, bint writeable) except -1:
             f"{name} must be C-contiguous; got shape {a.shape} with strides {a.strides}")
     if writeable and not a.flags.writeable:
         raise ValueError(f"{name} must be writeable; got a read-only array")
+    return 0
+
+
+cdef int _describe_param(object a, str name) except -1:
+    """The same as ``_describe`` of a parameter, which may have 16 bits."""
+    if not isinstance(a, np.ndarray):
+        raise TypeError(f"{name} must be a NumPy array; got {type(a).__name__}")
+    cdef int dtype = _param_dtype_of(a)
+    if dtype < 0:
+        raise TypeError(
+            f"{name} must be of dtype float32, float64, float16 or bfloat16; got {a.dtype}")
+    _check_layout(a, name, True)
     return dtype
+
+
+cdef int _state_dtype_of(cnp.ndarray a, int dtype, int code) noexcept:
+    """Our number for the dtype of a state: `dtype`, bfloat16 or `code`."""
+    cdef int type_num = cnp.PyArray_TYPE(a)
+    return c.FGD_BFLOAT16 if type_num == cnp.NPY_UINT16 else \
+        code if type_num == cnp.NPY_UINT8 else dtype
+
+
+cdef int _describe_state(object a, str name, int dtype, ptrdiff_t size, int code) except -1:
+    """Refuse, by name, what cannot be a state.
+
+    It must be of `dtype`, or of uint16 for bfloat16, or of uint8 for the codes `code`.
+    """
+    if not isinstance(a, np.ndarray):
+        raise TypeError(f"{name} must be a NumPy array; got {type(a).__name__}")
+    cdef int kept_in = _state_dtype_of(a, dtype, code)
+    if kept_in == dtype:
+        _data(a, name, dtype, size, True)
+        return 0
+    _check_layout(a, name, True)
+    cdef Py_ssize_t expected = code_bytes(size) if kept_in == code else size
+    if a.size != expected:
+        raise ValueError(f"{name} must hold {expected} elements; got {a.size}")
+    return 0
 
 
 cdef void *_data(object a, str name, int dtype, ptrdiff_t size, bint writeable) except? NULL:

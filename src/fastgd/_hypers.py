@@ -193,14 +193,6 @@ def zeros_of(kinds: Sequence[tuple[tuple[int, ...], np.dtype[Any]]]) -> list[Arr
     return made
 
 
-def copies_of(arrays: Sequence[Array]) -> list[Array]:
-    """Return copies, laid out as ``zeros_like`` does it."""
-    copies = zeros_like(arrays)
-    for copied, array in zip(copies, arrays, strict=True):
-        copied[...] = array
-    return copies
-
-
 def kept_states(rule: str, values: Sequence[float]) -> list[bool]:
     """Which of the states of `rule` these hyper-parameters keep, in the order of its row."""
     kept = dict.fromkeys(("always", "vector", "rows", "columns"), True)

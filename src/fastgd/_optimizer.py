@@ -6,6 +6,7 @@ parameters; nothing here runs once per parameter and step.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from inspect import Parameter, Signature, cleandoc
+from operator import or_
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -14,16 +15,19 @@ from . import _core
 from ._checkpoint import Files
 from ._hypers import (
     Array,
-    all_states,
-    copies_of,
     defaults,
     elements,
     hyper_values,
     kept_states,
-    make_states,
     public,
-    zeros_like,
-    zeros_where,
+)
+from ._low_precision import (
+    Storage,
+    check_rule,
+    check_units,
+    computed_copies,
+    computed_dtype,
+    computed_zeros,
 )
 from ._rows import TAKES_ROWS, WHOLE, RowGradient, fit_rows, row_gradient
 from ._saved import Saved, fill, read
@@ -83,6 +87,7 @@ class ParamGroup(MutableMapping[str, Any]):
             self._frozen = bool(value)
         elif key == "projection":
             check_projection(value)
+            check_units(self["params"], {key: value})
             self._own[key] = value
             self._owner._hand_over_projections()
         elif key in defaults(self._owner.rule_name):
@@ -173,6 +178,7 @@ class Optimizer(StepOptions, Files, _core.Stepper):
     _row_sums: dict[int, RowGradient]  # the same of gradients of rows,
     _count: int  # and how often
     _options: dict[str, Any]  # of a step
+    _storage: Storage  # what the states are kept in
 
     def __init_subclass__(cls, rule: str | None = None, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -194,8 +200,11 @@ class Optimizer(StepOptions, Files, _core.Stepper):
         options = {name: settings.pop(name, default) for name, default in OPTION_DEFAULTS.items()}
         plan = self._plan(_groups_of(params), settings, 0)
         checked = checked_options(options)
-        averages = None if checked["ema_decay"] is None else copies_of(plan.params)
-        slow = None if checked["lookahead"] is None else copies_of(plan.params)
+        check_rule(self.rule_name, checked["state_dtype"])
+        check_units(plan.params, checked)
+        averages = None if checked["ema_decay"] is None else computed_copies(plan.params)
+        slow = None if checked["lookahead"] is None else computed_copies(plan.params)
+        self._storage = Storage(self.rule_name, checked["state_dtype"], checked["rounding"])
         self._adopt(plan, self._states_for(plan.groups, plan.params), averages, slow, checked)
 
     def _plan(
@@ -211,6 +220,7 @@ class Optimizer(StepOptions, Files, _core.Stepper):
             own.pop("param_names", None)
             frozen = bool(own.pop("frozen", False))
             check_projection(own.get("projection"))
+            check_units(arrays, {"projection": own.get("projection")})
             given = {**settings, **{k: own.pop(k) for k in defaults(self.rule_name) if k in own}}
             values, schedules = self._resolve(given, t)
             members = range(len(params), len(params) + len(arrays))
@@ -229,9 +239,10 @@ class Optimizer(StepOptions, Files, _core.Stepper):
     def _states_for(
         self, groups: Sequence["_PlannedGroup"], params: Sequence[Array]
     ) -> list[tuple[Array | None, ...]]:
-        """Make zeros for the states of the groups' parameters."""
+        """Make the states of the groups' parameters."""
         values = [group.values for group in groups for _ in group.members]
-        return all_states(self.rule_name, values, params)
+        kept = [self._storage.kept(own, p) for own, p in zip(values, params, strict=True)]
+        return self._storage.make(kept, params)
 
     def _adopt(
         self,
@@ -282,8 +293,8 @@ class Optimizer(StepOptions, Files, _core.Stepper):
         plan = self._plan([*before, added], self.param_groups[0]._given(), self.t)
         new = plan.params[len(self.params) :]
         states = self.states + self._states_for(plan.groups[-1:], new)
-        averages = None if self.averages is None else self.averages + copies_of(new)
-        slow = None if self.slow is None else self.slow + copies_of(new)
+        averages = None if self.averages is None else self.averages + computed_copies(new)
+        slow = None if self.slow is None else self.slow + computed_copies(new)
         options, groups = self._options, self.param_groups
         grown = type(self).__new__(type(self))
         Optimizer._adopt(
@@ -335,7 +346,8 @@ class Optimizer(StepOptions, Files, _core.Stepper):
         states = list(self.states)
         changed = []
         for i in group.members:
-            fresh = make_states(self.rule_name, values, self.params[i])
+            param = self.params[i]
+            (fresh,) = self._storage.make([self._storage.kept(values, param)], [param])
             merged = tuple(
                 n if old is None else old for old, n in zip(states[i], fresh, strict=True)
             )
@@ -348,7 +360,7 @@ class Optimizer(StepOptions, Files, _core.Stepper):
             self.set_progress(i, t, t, kept)
 
     def _kept_by(self, group: ParamGroup) -> list[bool]:
-        """Which states the group's parameters have; they all have the same."""
+        """Which of the row's states the group's parameters have; they all have the same."""
         states = _core.RULES[self.rule_name]["states"]
         if not group.members:
             return [True for _ in states]
@@ -356,12 +368,13 @@ class Optimizer(StepOptions, Files, _core.Stepper):
         shape = self.params[first].shape
         return [
             state is not None or _core.state_shape(kept_if, shape) is None
-            for state, (_, kept_if) in zip(self.states[first], states, strict=True)
+            for state, (_, kept_if) in zip(self.states[first], states, strict=False)
         ]
 
     def _configure(self, options: Mapping[str, Any]) -> None:
         """Check the options of a step, then set them."""
         checked = checked_options(options)
+        check_units(self.params, checked)
         averages = self._kept_if(checked["ema_decay"], self.averages)
         slow = self._kept_if(checked["lookahead"], self.slow)
         if averages is not self.averages or slow is not self.slow:
@@ -375,7 +388,7 @@ class Optimizer(StepOptions, Files, _core.Stepper):
         """Return the arrays of an option that is on: those that are kept, or new ones."""
         if option is None:
             return None
-        return copies_of(self.params) if kept is None else kept
+        return computed_copies(self.params) if kept is None else kept
 
     def _hand_over_projections(self) -> None:
         for g, group in enumerate(self.param_groups):
@@ -457,14 +470,15 @@ class Optimizer(StepOptions, Files, _core.Stepper):
                 raise TypeError(f"grads[{i}] must have some rows in all batches, or in none")
             if given[i] is not None and (
                 not isinstance(grad, np.ndarray | np.generic)
-                or (grad.shape, grad.dtype) != (param.shape, param.dtype)
+                or grad.shape != param.shape
+                or grad.dtype not in (param.dtype, computed_dtype(param))
             ):
                 raise TypeError(
                     f"grads[{i}] must be None or an array of {param.dtype} of shape {param.shape}; "
                     f"got {getattr(grad, 'dtype', type(grad).__name__)} of shape {np.shape(grad)}"
                 )
         if self._sums is None:
-            self._sums = zeros_like(self.params)
+            self._sums = computed_zeros(self.params)
         self._row_sums = sums
         for i, grad in enumerate(given):
             if grad is not None:
@@ -535,7 +549,7 @@ class Optimizer(StepOptions, Files, _core.Stepper):
 
         With `lookahead` the slow weights are there, too, as ``"slow_param"``.
         """
-        names = [name for name, _ in _core.RULES[self.rule_name]["states"]]
+        names = self._storage.names
         found = [
             {name: a for name, a in zip(names, states, strict=True) if a is not None}
             for states in self.states
@@ -614,12 +628,14 @@ class Optimizer(StepOptions, Files, _core.Stepper):
             ) from error
         values = [hyper_values(self.rule_name, settings) for settings in saved.settings]
         states = self._saved_states(saved, values)
-        averages = self.averages and zeros_like(self.params)
+        averages = self.averages and computed_copies(self.params)
         for i, average in enumerate(averages or ()):
-            fill(average, saved.averages[i] if saved.averages else self.params[i], f"ema[{i}]")
-        slow = self.slow and zeros_like(self.params)
+            if saved.averages is not None:
+                fill(average, saved.averages[i], f"ema[{i}]")
+        slow = self.slow and computed_copies(self.params)
         for i, weights in enumerate(slow or ()):
-            fill(weights, saved.states[i].get(_core.SLOW, self.params[i]), f"slow weights {i}")
+            if _core.SLOW in saved.states[i]:
+                fill(weights, saved.states[i][_core.SLOW], f"slow weights {i}")
         self.set_buffers(states, averages, slow)
         for g, group in enumerate(self.param_groups):
             for k, value in enumerate(values[g]):
@@ -636,14 +652,14 @@ class Optimizer(StepOptions, Files, _core.Stepper):
         self, saved: "Saved", values: Sequence[Sequence[float]]
     ) -> list[tuple[Array | None, ...]]:
         """Copy the saved states: those that the hyper-parameters keep, and those that pause."""
-        names = [name for name, _ in _core.RULES[self.rule_name]["states"]]
+        names = self._storage.names
         kept = []
         for g, group in enumerate(self.param_groups):
-            needed = kept_states(self.rule_name, values[g])
-            for name_at, name in enumerate(names):
-                needed[name_at] |= any(name in saved.states[i] for i in group.members)
-            kept += [needed] * len(group.members)
-        states = zeros_where(self.rule_name, kept, self.params)
+            saved_too = [any(name in saved.states[i] for i in group.members) for name in names[:-1]]
+            for i in group.members:
+                *needed, master = self._storage.kept(values[g], self.params[i])
+                kept.append([*map(or_, needed, saved_too), master])
+        states = self._storage.make(kept, self.params)
         for i, arrays in enumerate(states):
             for name, array in zip(names, arrays, strict=True):
                 if array is not None:
@@ -704,8 +720,9 @@ def _parameters_text(rule: str) -> str:
     """Return the numpydoc entries of a rule's parameters."""
     lines = [
         "params : ndarray or iterable of ndarray, of (name, ndarray), or of dict",
-        "    C-contiguous, writeable, float32 or float64, of any shape; updated in place. Dicts",
-        '    are groups: ``"params"``, and the hyper-parameters that differ from the arguments.',
+        "    C-contiguous, writeable, float32, float64, float16 or bfloat16 (of ``ml_dtypes``), of",
+        '    any shape; updated in place. Dicts are groups: ``"params"``, and the hyper-parameters',
+        "    that differ from the arguments.",
     ]
     lines += [hyper_entry(name, default) for name, default in defaults(rule).items()]
     lines += [option_entry(name) for name in OPTIONS]

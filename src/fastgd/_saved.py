@@ -84,11 +84,12 @@ def _count(value: Any) -> int:
 
 
 def fill(array: Array, given: Any, what: str) -> None:
-    """Copy what a state dict holds into an array of ours."""
+    """Copy what a state dict holds into an array of ours; bits are not taken for numbers."""
     values = np.asarray(given)
-    if values.shape != array.shape or values.dtype.kind not in "fiu":
+    fits = values.dtype == array.dtype if array.dtype.kind == "u" else values.dtype.kind in "fi"
+    if values.shape != array.shape or not fits:
         raise ValueError(
-            f"state_dict must hold {what} of shape {array.shape}; "
+            f"state_dict must hold {what} of {array.dtype} and shape {array.shape}; "
             f"got {values.dtype} of shape {values.shape}"
         )
     array[...] = values

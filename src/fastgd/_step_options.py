@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from . import _core
 from ._hypers import MEANINGS, number
+from ._low_precision import checked_rounding, checked_state_dtype
 from .projections import Projection
 
 
@@ -78,6 +79,20 @@ OPTIONS: dict[str, Option] = {
         "bool",
         "Work out both norms of ``last_step`` in every step, also where nothing else needs them.",
     ),
+    "state_dtype": Option(
+        None,
+        '{None, "bfloat16", "int8"}',
+        "What the states are kept in: the parameter's dtype (float32 for one of 16 bits);\n"
+        "bfloat16 (arrays of uint16); or 8 bits an element with a scale for every 256 (arrays of\n"
+        "uint8; for Adam, AdamW, Lion and SGD). The step is computed as ever, its states are\n"
+        "then rounded stochastically.",
+    ),
+    "rounding": Option(
+        "nearest",
+        '{"nearest", "stochastic"}',
+        "How parameters of float16 and bfloat16 are rounded: to nearest, from a float32 master\n"
+        'copy that is what is updated (state ``"master"``); or stochastically, without one.',
+    ),
 }
 OPTION_DEFAULTS = {name: option.default for name, option in OPTIONS.items()}
 
@@ -125,6 +140,8 @@ def checked_options(options: Mapping[str, Any]) -> dict[str, Any]:
     check_projection(checked["projection"])
     for name in ("centralize", "report_norms"):
         checked[name] = bool(number(name, checked[name], "flag"))
+    checked["state_dtype"] = checked_state_dtype(checked["state_dtype"])
+    checked["rounding"] = checked_rounding(checked["rounding"])
     return checked
 
 
@@ -177,8 +194,8 @@ def _limit(given: float | None) -> float:
 # ---- as attributes, and in words -----------------------------------------------------------------
 
 
-def option_property(name: str, meaning: str = "") -> property:
-    """Property that reads an option from `_options`, and sets it by `_configure`."""
+def option_property(name: str, meaning: str = "", *, fixed: bool = False) -> property:
+    """Property that reads an option from `_options`, and sets it by `_configure` if it may."""
 
     def get(self: Any) -> Any:
         return self._options[name]
@@ -187,6 +204,8 @@ def option_property(name: str, meaning: str = "") -> property:
         self._configure({**self._options, name: value})
 
     text = meaning or OPTIONS[name].meaning
+    if fixed:
+        return property(get, doc=f"{text}\n\nStays as it was given.")
     return property(get, set_, doc=f"{text}\n\nMay be assigned between steps.")
 
 
@@ -202,6 +221,8 @@ class StepOptions:
     projection = option_property("projection")
     ema_decay = option_property("ema_decay")
     report_norms = option_property("report_norms")
+    state_dtype = option_property("state_dtype", fixed=True)
+    rounding = option_property("rounding", fixed=True)
 
 
 def entry(name: str, kind: str, default: Any, meaning: str) -> str:

@@ -23,7 +23,9 @@ cdef class Stepper:
         For each group the rule's hyper-parameters, in the order of its row.
     states : list of tuple
         For each parameter its states' arrays in the order of the rule's row; None for a state that
-        is not kept.
+        is not kept. Of the parameter's dtype (float32 for one of 16 bits), of uint16 for bfloat16
+        or of uint8, ``code_bytes(size)`` of them. Behind them the float32 master copy of a
+        parameter of 16 bits; without it, it is rounded stochastically.
     averages : list of ndarray or None
         For each parameter where its moving average is kept; None if none is.
     slow : list of ndarray or None
@@ -119,7 +121,7 @@ cdef class Stepper:
 
     def set_buffers(self, list states, averages, slow):
         """Use these arrays from now on; if they do not fit, nothing changes."""
-        cdef Py_ssize_t i
+        cdef Py_ssize_t i, n_states = len(RULES[self.rule]["states"])
         self._check(states, averages, slow)
         spans = self._spans(states, averages, slow)
         self.states, self.averages, self.slow = states, averages, slow
@@ -128,13 +130,15 @@ cdef class Stepper:
         for i in range(self._n):
             self._tensors[i].param = cnp.PyArray_DATA(self.params[i])
             self._tensors[i].size = self.params[i].size
-            self._tensors[i].dtype = _dtype_of(self.params[i])
+            self._set_dtypes(i, states[i])
             _note_units(&self._tensors[i], self.params[i].shape)
             self._tensors[i].slow = NULL if slow is None else cnp.PyArray_DATA(slow[i])
             self._tensors[i].average = NULL if averages is None else cnp.PyArray_DATA(averages[i])
             self._note_matrices(i, self.params[i].shape)
-            for k, state in enumerate(states[i]):
+            for k, state in enumerate(states[i][:n_states]):
                 self._tensors[i].state[k] = NULL if state is None else cnp.PyArray_DATA(state)
+            master = states[i][n_states] if len(states[i]) > n_states else None
+            self._tensors[i].master = NULL if master is None else cnp.PyArray_DATA(master)
         for k, (begin, end, _) in enumerate(spans):
             self._written[2 * k] = begin
             self._written[2 * k + 1] = end
@@ -142,13 +146,27 @@ cdef class Stepper:
 
     cdef int _check(self, list states, averages, slow) except -1:
         """Refuse buffers that the kernels cannot take."""
+        cdef int dtype, param_dtype
+        rows = RULES[self.rule]["states"]
         for i, param in enumerate(self.params):
-            dtype = _describe(param, f"params[{i}]", True)
+            param_dtype = _describe_param(param, f"params[{i}]")
+            dtype = _computed(param_dtype)
             self._check_rule(i, dtype)
+            if param_dtype != dtype and RULES[self.rule]["kind"] == "factored":
+                raise TypeError(f"params[{i}] must be of dtype float32 or float64 for "
+                                f"{self.rule!r}; got {param.dtype}")
             for k, state in enumerate(states[i]):
-                shape = state_shape(RULES[self.rule]["states"][k][1], param.shape)
-                size = 0 if shape is None else math.prod(shape)
-                _data(state, f"state {k} of params[{i}]", dtype, size, True)
+                if state is None:
+                    continue
+                what = f"state {k} of params[{i}]"
+                if k < len(rows):
+                    shape = state_shape(rows[k][1], param.shape)
+                    size = 0 if shape is None else math.prod(shape)
+                    _describe_state(state, what, dtype, size, _code_dtype(rows[k][0]))
+                elif param_dtype != dtype:
+                    _data(state, what, dtype, param.size, True)
+                else:
+                    raise TypeError(f"{what} must be None; params[{i}] has no master copy")
             if averages is not None:
                 _data(averages[i], f"average of params[{i}]", dtype, param.size, True)
             if slow is not None:
@@ -169,6 +187,17 @@ cdef class Stepper:
         cdef bint has = RULES[self.rule]["kind"] == "factored" and len(shape) > 1 and 0 not in shape
         self._tensors[i].rows = shape[len(shape) - 2] if has else 0
         self._tensors[i].columns = shape[len(shape) - 1] if has else 0
+
+    cdef int _set_dtypes(self, Py_ssize_t i, tuple states) except -1:
+        """Note what the parts of a parameter are kept in; they have been checked."""
+        cdef c.fgd_tensor *t = &self._tensors[i]
+        t.param_dtype = t.grad_dtype = _param_dtype_of(self.params[i])
+        t.dtype = _computed(t.param_dtype)
+        t.low = t.param_dtype != t.dtype
+        for k, (name, _) in enumerate(RULES[self.rule]["states"]):
+            if states[k] is not None:
+                t.state_dtype[k] = _state_dtype_of(states[k], t.dtype, _code_dtype(name))
+                t.low |= t.state_dtype[k] != t.dtype
         return 0
 
     def _spans(self, list states, averages, slow):
@@ -240,7 +269,7 @@ cdef class Stepper:
                 self._zeroed[2 * n] = <uintptr_t>self._tensors[i].grad
                 self._zeroed[2 * n + 1] = (<uintptr_t>self._tensors[i].grad
                                            + <uintptr_t>(self._grad_size(i)
-                                                         * self.params[i].itemsize))
+                                                         * _item(self._tensors[i].grad_dtype)))
                 n += 1
         qsort(self._zeroed, n, 2 * sizeof(uintptr_t), _by_begin)
         for i in range(1, n):
@@ -331,10 +360,10 @@ cdef class Stepper:
         Parameters
         ----------
         grads : ndarray or sequence of ndarray, optional
-            One gradient for each parameter, of its shape and dtype; None for a parameter that
-            rests in this step; a :class:`RowGradient`, or a sparse matrix of SciPy, for rules that
-            take some rows. Not changed, unless `zero_grads`. Without it the mean of those
-            given to ``accumulate`` since the last step.
+            One gradient for each parameter, of its shape and dtype (or float32, if that has 16
+            bits); None for a parameter that rests in this step; a :class:`RowGradient`, or a sparse
+            matrix of SciPy, for rules that take some rows. Not changed, unless `zero_grads`.
+            Without it the mean of those given to ``accumulate`` since the last step.
         grad_scale : float, default=1.0
             How many times too large the gradients are; they are divided by it first.
         zero_grads : bool, default=False
@@ -356,6 +385,7 @@ cdef class Stepper:
         cdef list copies = None, rows = None
         cdef cnp.ndarray param, grad, indices
         cdef Py_ssize_t i
+        cdef bint as_param
         cdef c.fgd_status status
         cdef int team = threads()
         if type(sequence) is not list and type(sequence) is not tuple:
@@ -386,6 +416,9 @@ cdef class Stepper:
                 indices, grad, holder = rows[i] = self.rows_of(i, item)
                 if zero_grads and not holder.flags.writeable:
                     raise ValueError(f"grads[{i}] must be writeable to be set to zero")
+                if self._tensors[i].low:
+                    raise TypeError(f"grads[{i}] must be an array: states or parameters of fewer "
+                                    "bits have no gradients of some rows")
                 self._set_rows(i, cnp.PyArray_DATA(indices), len(indices), len(param))
                 self._take_grad(i, grad)
                 continue
@@ -398,7 +431,10 @@ cdef class Stepper:
                 raise TypeError(f"grads[{i}] must be a NumPy array or None; "
                                 f"got {type(item).__name__}")
             grad = item
-            if _dtype_of(grad) != self._tensors[i].dtype:
+            as_param = cnp.PyArray_TYPE(grad) == cnp.PyArray_TYPE(param)
+            self._tensors[i].grad_dtype = self._tensors[i].param_dtype if as_param else \
+                self._tensors[i].dtype
+            if not as_param and _dtype_of(grad) != self._tensors[i].dtype:
                 raise TypeError(f"grads[{i}] must be of dtype {param.dtype}, as params[{i}]; "
                                 f"got {grad.dtype}")
             if not cnp.PyArray_SAMESHAPE(grad, param):
@@ -407,7 +443,7 @@ cdef class Stepper:
             if zero_grads and not cnp.PyArray_ISCARRAY(grad):
                 raise ValueError(f"grads[{i}] must be C-contiguous and writeable to be set to zero")
             if not cnp.PyArray_ISCARRAY_RO(grad):
-                grad = np.array(item, dtype=param.dtype, order="C")
+                grad = np.array(item, dtype=param.dtype if as_param else np.float32, order="C")
                 copies = copies or []
                 copies.append(grad)
             self._take_grad(i, grad)
@@ -417,6 +453,7 @@ cdef class Stepper:
             self.before_step()
         self._options.grad_scale, self._options.zero_grads = grad_scale, zero_grads
         self._note_what_is_due()
+        self._options.step = self.t
         with nogil:
             status = c.fgd_step(&self._report, self._tensors, self._plans, self._sums, self._groups,
                                 &self._options, self._n, team)

@@ -45,9 +45,10 @@ cdef bint _same_shape(const dl.Tensor *a, const dl.Tensor *b) noexcept:
     return a.ndim == b.ndim and memcmp(a.shape, b.shape, a.ndim * sizeof(int64_t)) == 0
 
 
-cdef bint _same_kind(const dl.Tensor *a, const dl.Tensor *b) noexcept:
-    """Of one shape and dtype?"""
-    return a.dtype.code == b.dtype.code and a.dtype.bits == b.dtype.bits and _same_shape(a, b)
+cdef bint _is_of(int dtype, const dl.Tensor *a, const dl.Tensor *like, int one, int other) noexcept:
+    """Is `a`, of our `dtype`, of one of two dtypes, real or complex as `like`, and of its shape?"""
+    return (dtype == one or dtype == other) and _same_shape(a, like) \
+        and (a.dtype.code == dl.COMPLEX) == (like.dtype.code == dl.COMPLEX)
 
 
 cdef bint _is_matrix_like(const dl.Tensor *t) noexcept:
@@ -123,6 +124,10 @@ cdef class TensorStepper(Stepper):
         For each of `params` where its moving average is kept, or None.
     counter : str or None
         Name of the 0-d tensor in a parameter's states that counts its steps.
+    state_dtype : {None, "bfloat16", "int8"}
+        What the states are kept in.
+    master : bool
+        Whether parameters of 16 bits have a float32 copy among their states, ``"master"``.
     """
 
     cdef object _kind  # a type
@@ -138,11 +143,13 @@ cdef class TensorStepper(Stepper):
     cdef bint _counts, _moved
     cdef bint _factors  # does it keep moments of rows and columns?
     cdef bint _shares  # does the rule keep the same numbers for all parameters?
+    cdef object _storage  # of the states: None, "bfloat16" or "int8"
+    cdef bint _master  # have parameters of 16 bits a master copy?
     cdef void **_numbers  # where they are, for each parameter
     cdef char *_doubles  # is such a number a float64?
 
     def __init__(self, object kind, str rule, list params, list groups, list hypers,
-                 list averages, counter):
+                 list averages, counter, state_dtype=None, bint master=True):
         if not isinstance(kind, type):
             raise TypeError(f"kind must be a type; got {kind!r}")
         cdef dl.ExchangeAPI *api = <dl.ExchangeAPI *>PyCapsule_GetPointer(
@@ -150,6 +157,7 @@ cdef class TensorStepper(Stepper):
         if api.major != 1:
             raise ImportError(f"{kind.__name__} must speak DLPack 1; it speaks {api.major}")
         self._kind, self._from_object = kind, api.from_object
+        self._storage, self._master = state_dtype, master
         self._counts = counter is not None
         self._scalars = ([counter] if self._counts else []) + list(RULES[rule]["kept"])
         self._shares = RULES[rule]["kind"] == "listwise"
@@ -217,8 +225,14 @@ cdef class TensorStepper(Stepper):
         out.data = <char *>out.data + out.byte_offset
         if out.device.device_type != dl.CPU or out.dtype.lanes != 1:
             return -1
+        if out.dtype.code == dl.BFLOAT:
+            return c.FGD_BFLOAT16
+        if out.dtype.code == dl.UINT:
+            return c.FGD_SIGNED8 if out.dtype.bits == 8 else -1
         cdef int bits = out.dtype.bits if out.dtype.code == dl.FLOAT else \
             out.dtype.bits // 2 if out.dtype.code == dl.COMPLEX else 0
+        if out.dtype.code == dl.FLOAT and bits == 16:
+            return c.FGD_FLOAT16
         return c.FGD_FLOAT32 if bits == 32 else c.FGD_FLOAT64 if bits == 64 else -1
 
     cdef int _read_integers(self, object tensor, dl.Tensor *out) except -1:
@@ -226,6 +240,27 @@ cdef class TensorStepper(Stepper):
         if self._from_object(<void *>tensor, out) != 0:
             return -1
         out.data = <char *>out.data + out.byte_offset
+        return 0
+
+    cdef int _read_float(self, object tensor, dl.Tensor *out) except -2:
+        """The same; -1 for codes."""
+        cdef int dtype = self._read(tensor, out)
+        return -1 if dtype == c.FGD_SIGNED8 else dtype
+
+    cdef bint _has_master(self, Py_ssize_t i) noexcept:
+        """Is there to be a master copy of parameter `i`?"""
+        return self._master and self._tensors[i].param_dtype != self._tensors[i].dtype
+
+    cdef bint _lacks_master(self, Py_ssize_t i) noexcept:
+        return self._has_master(i) and _value(self.states[i], "master") == NULL
+
+    cdef int _look_up_master(self, Py_ssize_t i, const dl.Tensor *like) except -1:
+        """Find the master copy of parameter `i`."""
+        cdef void *address = NULL
+        if self._has_master(i) and not self._lacks_master(i):
+            address = self._address(i, 0, "master", self.states[i]["master"], like,
+                                    self._tensors[i].dtype)
+        self._put(&self._tensors[i].master, address)
         return 0
 
     cdef void _put(self, void **slot, void *address) noexcept:
@@ -280,7 +315,7 @@ cdef class TensorStepper(Stepper):
         cdef int dtype
         cdef double value
         cdef bint first = self._collect(i, like.ndim, values)
-        if first and takes_part:
+        if takes_part and (first or self._lacks_master(i)):
             self.states[i], new = self.start(i)
             made.append((i, new))
             self._collect(i, like.ndim, values)
@@ -288,7 +323,10 @@ cdef class TensorStepper(Stepper):
             if values[k] == NULL:
                 self._put(&t.state[k], NULL)
                 continue
-            self._put(&t.state[k], self._address(i, k, names[k], <object>values[k], like))
+            t.state_dtype[k] = self._state_dtype(t, k)
+            self._put(&t.state[k], self._address(i, k, names[k], <object>values[k], like,
+                                                 t.state_dtype[k]))
+        self._look_up_master(i, like)
         self._look_up_slow(i, like, takes_part, made)
         t.t = 0 if self._counts else 1
         if not takes_part and (first or not self._shares):
@@ -314,14 +352,32 @@ cdef class TensorStepper(Stepper):
         t.since = t.t if first else -1  # what was there, has been started by somebody
         return 0
 
+    cdef int _state_dtype(self, c.fgd_tensor *t, Py_ssize_t k) except -1:
+        """Dtype that state `k` is kept in."""
+        if self._storage == "int8":
+            return _code_dtype(RULES[self.rule]["states"][k][0])
+        return t.dtype if self._storage is None else c.FGD_BFLOAT16
+
+    cdef void *_address_of_codes(self, Py_ssize_t i, str name, object tensor) except? NULL:
+        """Address of a state of parameter `i` in 8 bits."""
+        cdef Py_ssize_t size = code_bytes(self._tensors[i].size)
+        cdef dl.Tensor found
+        if self._read(tensor, &found) != c.FGD_SIGNED8 or found.ndim != 1 \
+                or found.shape[0] != size or (found.strides[0] != 1 and size > 1):
+            raise ValueError(f"state {name!r} of {self._name(i)} must be {size} bytes, uint8 and "
+                             f"contiguous; got {tensor!r:.80}")
+        return found.data
+
     cdef void *_address(self, Py_ssize_t i, Py_ssize_t k, str name, object tensor,
-                        const dl.Tensor *like) except? NULL:
+                        const dl.Tensor *like, int dtype) except? NULL:
         """Address of state number `k` of parameter `i`, laid out as the parameter is."""
         cdef dl.Tensor found
         cdef int axis = k if self._factors and k > 0 else 0
-        if self._read(tensor, &found) < 0 or not (
-                _same_but(&found, like, axis) and _is_matrix_like(&found) if axis
-                else _same_kind(&found, like)):
+        if dtype == c.FGD_SIGNED8 or dtype == c.FGD_UNSIGNED8:
+            return self._address_of_codes(i, name, tensor)
+        if not (self._read(tensor, &found) == dtype and _same_but(&found, like, axis)
+                and _is_matrix_like(&found) if axis
+                else _is_of(self._read(tensor, &found), &found, like, dtype, dtype)):
             raise ValueError(
                 f"state {name!r} of {self._name(i)} must be a tensor of its shape and "
                 f"dtype; got {tensor!r:.80}")
@@ -340,7 +396,18 @@ cdef class TensorStepper(Stepper):
             made.append((i, new))
             slow = _value(self.states[i], SLOW)
         self._put(&self._tensors[i].slow,
-                  NULL if slow == NULL else self._address(i, 0, SLOW, <object>slow, like))
+                  NULL if slow == NULL else self._address(i, 0, SLOW, <object>slow, like,
+                                                          self._tensors[i].dtype))
+        return 0
+
+    cdef int _check_short(self, Py_ssize_t i, param) except -1:
+        """Refuse what looks at a parameter of 16 bits, or at its gradient, as a whole."""
+        if self._options.centralize or self._options.agc < np.inf:
+            raise TypeError(f"centralize and agc must not be used with {self._name(i)} of "
+                            f"{param.dtype}")
+        if self._groups[self._tensors[i].group].averages_wait:
+            raise TypeError(f"projection must be None or a box for {self._name(i)} of "
+                            f"{param.dtype}")
         return 0
 
     cdef int _check_complex(self, Py_ssize_t i, param) except -1:
@@ -366,7 +433,7 @@ cdef class TensorStepper(Stepper):
             param = self.params[i]
             grad = param.grad if i < self._n_params else None
             average = (<list>self.averages)[i]
-            dtype = self._read(param, &found)
+            dtype = self._read_float(param, &found)
             size = _size(&found) if dtype >= 0 else 0
             extent = _extent(&found) if size else size
             t.index = NULL
@@ -375,7 +442,7 @@ cdef class TensorStepper(Stepper):
             if i in self._had_rows and grad is not None and dtype >= 0 and extent >= size:
                 rows = self.rows_of(i, grad)  # sooner: reading a sparse tensor fails, which is slow
             if rows is None and grad is not None:
-                unread = self._read(grad, &other) < 0
+                unread = self._read_float(grad, &other) < 0
             if unread and dtype >= 0 and extent >= size:
                 rows = self.rows_of(i, grad)
                 if rows is not None:
@@ -399,19 +466,26 @@ cdef class TensorStepper(Stepper):
                 self._moved = True
             self._note_matrices(
                 i, tuple([found.shape[d] for d in range(found.ndim)]) if self._factors else ())
-            if t.size != _reals(&found) or t.dtype != dtype:
-                t.size, t.dtype, self._moved = _reals(&found), dtype, True
+            if t.size != _reals(&found) or t.param_dtype != dtype:
+                t.size, t.param_dtype, self._moved = _reals(&found), dtype, True
+            t.dtype = _computed(dtype)
+            t.low = dtype != t.dtype or self._storage is not None
             self._put(&t.param, found.data)
             _note_layout(t, &found)
             if found.dtype.code == dl.COMPLEX and grad is not None:
                 self._check_complex(i, param)
+            if dtype != t.dtype and grad is not None:
+                self._check_short(i, param)
             if i < self._n_params:
                 self._check_rule(i, dtype)
                 self._look_up_states(i, &found, grad is not None, made)
             if rows is not None:
                 indices, grad, first_axis = rows
                 self._held.append(indices)
-                self._read(grad, &other)
+                if t.low:
+                    raise TypeError(f"{self._name(i)} must have whole states and 32 bits to "
+                                    f"have a gradient of some rows; got {param.dtype}")
+                t.grad_dtype = self._read(grad, &other)
                 self._read_integers(indices, &index)
                 self._set_rows(i, index.data, _size(&index), first_axis)
                 t.grad = other.data if _size(&other) else <void *>t
@@ -420,7 +494,8 @@ cdef class TensorStepper(Stepper):
                 if self.rows_only:
                     raise RuntimeError(f"{self._name(i)} must have a sparse gradient; got a dense "
                                        "one (Adam takes those)")
-                if not _same_kind(&other, &found):
+                t.grad_dtype = self._read(grad, &other)
+                if not _is_of(t.grad_dtype, &other, &found, dtype, t.dtype):
                     raise ValueError(
                         f"the gradient of {self._name(i)} must have its shape and dtype; "
                         f"got {grad.dtype} of shape {tuple(grad.shape)}")
@@ -432,7 +507,7 @@ cdef class TensorStepper(Stepper):
             grads.append(grad)  # and keep it alive
             if average is None:
                 self._put(&t.average, NULL)
-            elif self._read(average, &other) < 0 or not _same_kind(&other, &found) \
+            elif not _is_of(self._read(average, &other), &other, &found, t.dtype, t.dtype) \
                     or not (in_rows or _same_layout(&other, &found)):
                 raise ValueError(f"the average of {self._name(i)} must have its shape, dtype and "
                                  f"layout; got {average.dtype} of shape {tuple(average.shape)}")
@@ -454,6 +529,11 @@ cdef class TensorStepper(Stepper):
         cdef c.fgd_tensor *t = &self._tensors[i]
         return t.size if not t.rows else t.size // (t.columns if k == 1 else t.rows)
 
+    cdef Py_ssize_t _state_bytes(self, Py_ssize_t i, Py_ssize_t k) noexcept:
+        cdef c.fgd_tensor *t = &self._tensors[i]
+        return code_bytes(t.size) if t.state_dtype[k] >= c.FGD_SIGNED8 else \
+            self._state_size(i, k) * _item(t.state_dtype[k])
+
     def _note_what_is_written(self):
         """Note the memory that a step writes to; no two parts of it may overlap."""
         cdef c.fgd_tensor *t
@@ -461,18 +541,19 @@ cdef class TensorStepper(Stepper):
         spans = []
         for i in range(self._n):
             t = &self._tensors[i]
-            each = [("the average of ", <uintptr_t>t.average, t.size)]
+            each = [("the average of ", <uintptr_t>t.average, t.size * _item(t.dtype))]
             if i in self._gaps:
                 spans.append((*self._gaps[i][1:], "", i))
             elif i < self._n_params:
-                each.append(("", <uintptr_t>t.param, t.size))
+                each.append(("", <uintptr_t>t.param, t.size * _item(t.param_dtype)))
             if i < self._n_params:
-                each += [("a state of ", <uintptr_t>t.state[k], self._state_size(i, k))
+                each.append(("a state of ", <uintptr_t>t.master, t.size * _item(t.dtype)))
+                each += [("a state of ", <uintptr_t>t.state[k], self._state_bytes(i, k))
                          for k in range(c.FGD_MAX_STATES)]
-                each.append(("the slow weights of ", <uintptr_t>t.slow, t.size))
-            for what, begin, size in each:
+                each.append(("the slow weights of ", <uintptr_t>t.slow, t.size * _item(t.dtype)))
+            for what, begin, n_bytes in each:
                 if begin and t.size:
-                    spans.append((begin, begin + size * _item(t.dtype), what, i))
+                    spans.append((begin, begin + n_bytes, what, i))
         spans.sort()
         for (_, end, one, i), (begin, _, other, k) in zip(spans, spans[1:]):
             if begin < end:
@@ -490,7 +571,7 @@ cdef class TensorStepper(Stepper):
             t = &self._tensors[i]
             begin = <uintptr_t>t.grad
             if begin and self._grad_size(i) and self._is_written(
-                    begin, begin + self._grad_size(i) * _item(t.dtype)):
+                    begin, begin + self._grad_size(i) * _item(t.grad_dtype)):
                 raise ValueError(f"the gradient of {self._name(i)} must not overlap params or "
                                  "their states in memory")
         return 0
@@ -540,6 +621,7 @@ cdef class TensorStepper(Stepper):
         if not 0 < grad_scale < np.inf:
             raise ValueError(f"grad_scale must be a finite number above 0; got {grad_scale}")
         self._options.grad_scale, self._options.zero_grads = grad_scale, False
+        self._options.step = self.t
         if not isinstance(state, dict):
             raise TypeError(f"state must be a dict; got {type(state).__name__}")
         status = c.FGD_NOT_FINITE
@@ -564,8 +646,10 @@ cdef class TensorStepper(Stepper):
             if self.skips:
                 return None
             i = self._report.failed
-            _raise_not_finite(i, self.names[i] if self.names else None,
-                              grads[i].detach().numpy(), self.t + 1)
+            grad = grads[i].detach()
+            if self._tensors[i].grad_dtype != self._tensors[i].dtype:
+                grad = grad.float()
+            _raise_not_finite(i, self.names[i] if self.names else None, grad.numpy(), self.t + 1)
         if self._has_wholes:
             self._project_wholes(team)
         self._carry_along()
@@ -577,7 +661,3 @@ cdef class TensorStepper(Stepper):
         self._gaps, self._copied = {}, []
         self.t += 1
         return touched
-
-
-cdef Py_ssize_t _item(int dtype) noexcept:
-    return 4 if dtype == c.FGD_FLOAT32 else 8

@@ -5,10 +5,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import config
+from . import _core, config
 
 DTYPES = (torch.float32, torch.float64, torch.complex64, torch.complex128)
-FIT = "a CPU tensor of float or double numbers, real or complex, that do not share memory"
+SHORT = (torch.float16, torch.bfloat16)
+FIT = "a CPU tensor of floating-point numbers, real or complex, that do not share memory"
 
 
 def plain(value: Any) -> Any:
@@ -37,12 +38,12 @@ def extent(tensor: Tensor) -> int:
     return extent
 
 
-def fits(tensor: Tensor) -> bool:
+def fits(tensor: Tensor, dtypes: tuple[torch.dtype, ...] = DTYPES) -> bool:
     """Whether the kernels can work on a tensor."""
     return (
         tensor.layout is torch.strided
         and tensor.device.type == "cpu"
-        and tensor.dtype in DTYPES
+        and tensor.dtype in dtypes
         and extent(tensor) >= tensor.numel()
     )
 
@@ -61,3 +62,23 @@ def kind(tensor: Tensor) -> str:
     """Say what a tensor is, for an error."""
     layout = "" if tensor.layout is torch.strided else f"{tensor.layout} "
     return f"a {layout}tensor of {tensor.dtype}, shape {tuple(tensor.shape)} on {tensor.device}"
+
+
+def computed_dtype(tensor: Tensor) -> torch.dtype:
+    """Dtype that a parameter is computed with, and its average kept in."""
+    return torch.float32 if tensor.dtype in SHORT else tensor.dtype
+
+
+def state_dtype(param: Tensor, kept_in: str | None) -> torch.dtype:
+    """Dtype of a parameter's states."""
+    if kept_in == "bfloat16":
+        return torch.bfloat16
+    return torch.uint8 if kept_in == "int8" else computed_dtype(param)
+
+
+def zeros(param: Tensor, kept_in: str | None) -> Tensor:
+    """Make a state of a parameter."""
+    dtype = state_dtype(param, kept_in)
+    if dtype == torch.uint8:
+        return torch.zeros(_core.code_bytes(param.numel()), dtype=dtype)
+    return torch.zeros_like(param, dtype=dtype, memory_format=torch.preserve_format)

@@ -12,6 +12,11 @@ cdef extern from "fastgd.h" nogil:
     ctypedef enum fgd_dtype:
         FGD_FLOAT32
         FGD_FLOAT64
+        FGD_DTYPES
+        FGD_BFLOAT16
+        FGD_FLOAT16
+        FGD_SIGNED8
+        FGD_UNSIGNED8
 
     ctypedef enum fgd_domain:
         FGD_NONNEGATIVE
@@ -36,6 +41,7 @@ cdef extern from "fastgd.h" nogil:
         FGD_MAX_STATES
         FGD_MAX_KEPT
         FGD_MAX_HYPERS
+        FGD_CODE_BLOCK
 
     ctypedef struct fgd_hyper_info:
         const char *name
@@ -93,6 +99,11 @@ cdef extern from "fastgd.h" nogil:
         ptrdiff_t columns
         int dtype
         int group
+        int low
+        int param_dtype
+        int grad_dtype
+        int *state_dtype
+        void *master
         int64_t t
         int64_t since
         double *kept
@@ -112,6 +123,7 @@ cdef extern from "fastgd.h" nogil:
         int norms
         int centralize
         int zero_grads
+        int64_t step
 
     ctypedef struct fgd_report:
         double grad_norm

@@ -3,7 +3,9 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 cdef enum:
     CPU = 1
+    UINT = 1
     FLOAT = 2
+    BFLOAT = 4
     COMPLEX = 5
 
 ctypedef struct Device:

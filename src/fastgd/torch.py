@@ -30,6 +30,7 @@ if not hasattr(Tensor, "__dlpack_c_exchange_api__"):
 from . import _core, optim
 from ._core import NonFiniteError
 from ._hypers import defaults, hyper_values, kept_states
+from ._low_precision import KINDS, check_rule, checked_state_dtype
 from ._optimizer import signature_of
 from ._rows import ROWS_ONLY, TAKES_ROWS, WHOLE
 from ._step_options import (
@@ -47,7 +48,20 @@ from ._step_options import (
     option_property,
 )
 from ._swa import swa
-from ._tensors import FIT, fits, is_averaged, is_dense, kind, plain, team
+from ._tensors import (
+    DTYPES,
+    FIT,
+    SHORT,
+    computed_dtype,
+    fits,
+    is_averaged,
+    is_dense,
+    kind,
+    plain,
+    state_dtype,
+    team,
+    zeros,
+)
 from ._torch_lbfgs import LBFGS
 
 _RULES = {made.__name__: made for made in optim.CLASSES.values()}
@@ -73,6 +87,8 @@ class _Table(_core.TensorStepper):
             [[0.0] * len(_core.RULES[owner.rule_name]["hypers"])] * len(owner.param_groups),
             averages + [average for _, average in more],
             owner._counter,
+            owner.state_dtype,
+            owner.rounding == "nearest",
         )
         names = [name for group in owner.param_groups for name in group.get("param_names", ())]
         self.names = names or None
@@ -105,7 +121,8 @@ class _Table(_core.TensorStepper):
             raise TypeError(f"ema_source must have CPU tensors; got {kind(self.params[i])}")
         if not self.owner.fallback:
             param = self.params[i]
-            odd, what = (grad, "the gradient of ") if fits(param) else (param, "")
+            well = fits(param, self.owner._dtypes)
+            odd, what = (grad, "the gradient of ") if well else (param, "")
             raise TypeError(
                 f"{what}{self.name(i)} must be {FIT}; got {kind(odd)} (fallback=True leaves "
                 "such to torch.optim)"
@@ -162,8 +179,11 @@ class _Table(_core.TensorStepper):
             if kept_if in ("rows", "columns"):
                 state[name] = param.new_zeros(shape)
             else:
-                state[name] = torch.zeros_like(param, memory_format=torch.preserve_format)
+                state[name] = zeros(param, self.owner.state_dtype)
             made.append(name)
+        if self.owner._has_master(param) and state.get("master") is None:
+            (state["master"],) = _copies([param])
+            made.append("master")
         return state, made
 
     def start_slow(self, i: int) -> tuple[dict[str, Any], list[str]]:
@@ -183,7 +203,8 @@ class _Table(_core.TensorStepper):
     def lay_out(self, tensor: Tensor, like: Tensor) -> Tensor:
         """Copy of a tensor with the order of elements of another."""
         with torch.no_grad():
-            return torch.empty_like(like, memory_format=torch.preserve_format).copy_(tensor)
+            made = torch.empty_like(like, dtype=tensor.dtype, memory_format=torch.preserve_format)
+            return made.copy_(tensor)
 
     def contiguous(self, tensor: Tensor) -> Tensor:
         """Copy of a tensor in C's order of elements."""
@@ -244,11 +265,21 @@ class Optimizer(StepOptions, torch.optim.Optimizer):
         self.t = self._skipped = 0
         self._last: tuple[float, float, float, bool] | None = None
         self._table: _Table | None = None
-        self._options: dict[str, Any] = {**_OURS, "fallback": bool(options["fallback"])}
+        self._options: dict[str, Any] = {
+            **_OURS,
+            "fallback": bool(options["fallback"]),
+            "state_dtype": checked_state_dtype(options["state_dtype"]),
+        }
         super().__init__(params, settings)
         self._configure(options)
         if self._torch_class is not None and twin.state:  # there are states before the first step
-            self.state.update(self._torch_class(self._params(), **given).state)
+            for param, state in self._torch_class(self._params(), **given).state.items():
+                self.state[param] = {
+                    name: self._kept(param, name, value)
+                    if self._is_ours(param, name, value)
+                    else value
+                    for name, value in state.items()
+                }
 
     # ---- groups and options ----------------------------------------------------------------------
 
@@ -275,7 +306,7 @@ class Optimizer(StepOptions, torch.optim.Optimizer):
             self._check_projection(group.get("projection"))
             first = sum(len(before["params"]) for before in self.param_groups[:-1])
             for i, param in enumerate(group["params"]):
-                if not self.fallback and not fits(param):
+                if not self.fallback and not fits(param, self._dtypes):
                     name = f" ({group['param_names'][i]})" if "param_names" in group else ""
                     raise TypeError(
                         f"params[{first + i}]{name} must be {FIT}; got {kind(param)} "
@@ -307,6 +338,7 @@ class Optimizer(StepOptions, torch.optim.Optimizer):
             **options,
             **checked_options({name: options[name] for name in OPTION_DEFAULTS}),
         }
+        check_rule(self.rule_name, checked["state_dtype"])
         averaged = checked["ema_decay"] is not None
         if checked["ema"] is not None and not averaged:
             raise ValueError("ema must be None without ema_decay")
@@ -352,8 +384,10 @@ class Optimizer(StepOptions, torch.optim.Optimizer):
         else:
             pairs = _pairs_by_name(source, averages)
         for param, average in pairs:
-            if average.shape != param.shape or average.dtype != param.dtype:
-                raise ValueError(f"ema must hold {kind(param)}; got {kind(average)}")
+            dtype = computed_dtype(param)
+            if average.shape != param.shape or average.dtype != dtype:
+                like = param.detach().to(dtype)
+                raise ValueError(f"ema must hold {kind(like)}; got {kind(average)}")
             if is_averaged(average) and not (fits(average) and is_dense(average)):
                 raise TypeError(f"ema must hold dense CPU tensors; got {kind(average)}")
         by_id = {id(param): average for param, average in pairs}
@@ -504,6 +538,7 @@ class Optimizer(StepOptions, torch.optim.Optimizer):
         for group, old in zip(self.param_groups, before, strict=True):
             if "projection" in old:
                 group["projection"] = old["projection"]
+        self._restore_states(state_dict)
         ours = state_dict.get("fastgd") or {}
         steps = [float(state.get("step", 0)) for state in self.state.values()]
         self.t = int(ours.get("t", max(steps, default=0)))
@@ -516,6 +551,35 @@ class Optimizer(StepOptions, torch.optim.Optimizer):
             for name in _core.RULES[self.rule_name]["kept"]:
                 if (value := state_dict["state"].get(i, {}).get(name)) is not None:
                     self.state[param][name] = torch.tensor(float(value), dtype=torch.float64)
+
+    @property
+    def _dtypes(self) -> tuple[torch.dtype, ...]:
+        """Dtypes that a parameter may have."""
+        short = SHORT if _core.RULES[self.rule_name]["kind"] in KINDS else ()
+        return (*DTYPES, *short) if self.state_dtype is None else (*DTYPES[:2], *short)
+
+    def _has_master(self, param: Tensor) -> bool:
+        """Whether a parameter has a float32 copy among its states."""
+        return param.dtype in SHORT and self.rounding == "nearest"
+
+    def _restore_states(self, state_dict: dict[str, Any]) -> None:
+        """Take over as saved what torch has cast to the parameter's dtype."""
+        numbers = [i for group in state_dict["param_groups"] for i in group["params"]]
+        for i, param in zip(numbers, self._params(), strict=True):
+            for name, value in state_dict["state"].get(i, {}).items():
+                if self._is_ours(param, name, value):
+                    self.state[param][name] = self._kept(param, name, value)
+
+    def _is_ours(self, param: Tensor, name: str, value: Any) -> bool:
+        """Whether this entry of a parameter's state has a dtype of our choice."""
+        names = [*(name for name, _ in _core.RULES[self.rule_name]["states"]), "master"]
+        return name in names and isinstance(value, Tensor) and fits(param, self._dtypes)
+
+    def _kept(self, param: Tensor, name: str, value: Tensor) -> Tensor:
+        """Copy of a state in the dtype that it is kept in; codes are not numbers."""
+        dtype = state_dtype(param, None if name == "master" else self.state_dtype)
+        coded = torch.uint8 in (value.dtype, dtype)
+        return value.clone() if coded else value.to(dtype, copy=True)
 
     def __getstate__(self) -> dict[str, Any]:
         own = {name: self.__dict__[name] for name in ("t", "_skipped", "_last", "_options")}
@@ -533,7 +597,11 @@ class Optimizer(StepOptions, torch.optim.Optimizer):
 
 
 def _copies(params: Iterable[Tensor]) -> list[Tensor]:
-    return [param.detach().clone(memory_format=torch.preserve_format) for param in params]
+    """Return copies, of the dtypes that the parameters are computed with."""
+    return [
+        param.detach().to(computed_dtype(param), copy=True, memory_format=torch.preserve_format)
+        for param in params
+    ]
 
 
 def _pairs_by_name(

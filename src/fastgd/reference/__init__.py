@@ -24,6 +24,7 @@ L-BFGS                  `lbfgs`: `lbfgs_direction`, `strong_wolfe`, `cubic_minim
 transforms              before the rule `centralize`, `adaptive_clip`, after it `lookahead`
 projections             `box`, `l1_ball`, `l2_ball`, `simplex`
 sampler                 `xorshift32`, `shuffle`, `rows`
+`formats`               numbers in 16 and 8 bits, and how they are rounded: a module of its own
 linear model            `linear_prediction`, `linear_gradient`, `linear_step`, `train_linear`
 ======================  ==========================================================================
 

@@ -1,0 +1,214 @@
+/* Numbers in memory that are narrower than those computed with: bfloat16, float16 and 8 bits for each element.
+ *
+ * Plain integer arithmetic, so that the loops vectorise everywhere and round alike on every instruction set.
+ * fastgd.reference.formats says the same in Python, and C is held to its bits.
+ *
+ * Stochastic rounding (Gupta, Agrawal, Gopalakrishnan, Narayanan, "Deep learning with limited numerical precision",
+ * ICML 2015, section 3): up with the probability that makes the expectation right. A moving average whose steps are
+ * smaller than half a unit in the last place would stand still under rounding to nearest. The randomness is a hash of
+ * the element's index, the step and the number of the array, so a run can be repeated to the bit. */
+#ifndef FASTGD_CONVERT_H
+#define FASTGD_CONVERT_H
+
+typedef union {
+    float f;
+    uint32_t i;
+} fgd_bits;
+
+FGD_INLINE uint32_t fgd_to_bits(float x) { return ((fgd_bits){.f = x}).i; }
+FGD_INLINE float fgd_from_bits(uint32_t x) { return ((fgd_bits){.i = x}).f; }
+
+/* `a` if it is true, else `b`. Not by ?:, since compilers move the floating-point arithmetic for `a` behind a branch,
+ * and do not vectorise that. */
+FGD_INLINE uint32_t fgd_choose(int condition, uint32_t a, uint32_t b)
+{
+    const uint32_t mask = 0u - (uint32_t)condition;
+    return (a & mask) | (b & ~mask);
+}
+
+/* ------------------------------------------------------------------------------------------------ randomness
+ *
+ * Element e of an array gets hash(e % 256) ^ hash(256 + e / 256): the first is worked out once a step and stays in the
+ * cache, the second once for 256 elements. */
+typedef struct {
+    uint32_t before, amid;
+} fgd_seed;
+
+/* splitmix64: Steele, Lea, Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014 */
+static fgd_seed fgd_seed_of(int64_t step, int array)
+{
+    uint64_t x = ((uint64_t)step * 8 + (uint64_t)array) * 0x9E3779B97F4A7C15u;
+    x = (x ^ x >> 30) * 0xBF58476D1CE4E5B9u;
+    x = (x ^ x >> 27) * 0x94D049BB133111EBu;
+    x ^= x >> 31;
+    return (fgd_seed){(uint32_t)x, (uint32_t)(x >> 32)};
+}
+
+/* a bijection of 32 bits, with the multipliers of Wellons' "lowbias32" */
+FGD_INLINE uint32_t fgd_hash(uint32_t x, fgd_seed seed)
+{
+    x ^= seed.before;
+    x = ((x ^ x >> 16) * 0x7FEB352Du) ^ seed.amid;
+    x = (x ^ x >> 15) * 0x846CA68Bu;
+    return x ^ x >> 16;
+}
+
+/* how many bits of an element are random: as many as a float32 loses */
+enum { FGD_RANDOM_BFLOAT16 = 16, FGD_RANDOM_FLOAT16 = 13, FGD_RANDOM_CODE = 20 };
+
+/* the part of the randomness that all groups of 256 elements of an array share */
+typedef struct {
+    _Alignas(64) uint32_t shared[FGD_CODE_BLOCK];
+    fgd_seed seed;
+    int bits;
+} fgd_noise;
+
+static void fgd_start_noise(fgd_noise *noise, int64_t step, int array, int dtype)
+{
+    const int bits = dtype == FGD_BFLOAT16  ? FGD_RANDOM_BFLOAT16
+                     : dtype == FGD_FLOAT16 ? FGD_RANDOM_FLOAT16
+                                            : FGD_RANDOM_CODE;
+    const fgd_seed seed = fgd_seed_of(step, array);
+    noise->seed = seed, noise->bits = bits;
+    for (uint32_t i = 0; i < FGD_CODE_BLOCK; i++) noise->shared[i] = fgd_hash(i, seed) >> (32 - bits);
+}
+
+/* the other part, for the group that begins at element `first` */
+static uint32_t fgd_noise_at(const fgd_noise *noise, ptrdiff_t first)
+{
+    return fgd_hash(FGD_CODE_BLOCK + (uint32_t)(first / FGD_CODE_BLOCK), noise->seed) >> (32 - noise->bits);
+}
+
+/* ------------------------------------------------------------------------------------------------ 16 bits */
+
+FGD_INLINE float fgd_from_bfloat16(uint16_t x) { return fgd_from_bits((uint32_t)x << 16); }
+
+/* `add`: what is added to the bits that go, below 2^16 */
+FGD_INLINE uint16_t fgd_cut_bfloat16(float x, uint32_t add)
+{
+    const uint32_t bits = fgd_to_bits(x);
+    const uint32_t rounded = (bits + add) >> 16, quiet = bits >> 16 | 0x40;
+    return (uint16_t)((bits & 0x7FFFFFFFu) > 0x7F800000u ? quiet : rounded); /* a NaN stays one */
+}
+
+FGD_INLINE uint16_t fgd_to_bfloat16(float x) { return fgd_cut_bfloat16(x, 0x7FFFu + (fgd_to_bits(x) >> 16 & 1)); }
+
+/* Subnormal numbers are multiples of 2^-24, the last place of 0.5; normal ones get their exponent moved by 127 - 15. */
+FGD_INLINE float fgd_from_float16(uint16_t x)
+{
+    const uint32_t sign = (uint32_t)(x & 0x8000) << 16, magnitude = x & 0x7FFF;
+    const uint32_t normal = (magnitude << 13) + ((magnitude >= 0x7C00 ? 224u : 112u) << 23);
+    const uint32_t subnormal = fgd_to_bits(fgd_from_bits(0x3F000000u + (magnitude & 0x3FF)) - 0.5f);
+    return fgd_from_bits(fgd_choose(magnitude < 0x400, subnormal, normal) | sign);
+}
+
+/* `add` is below 2^13; `subnormal` is the rounded multiple of 2^-24, for a small x */
+FGD_INLINE uint16_t fgd_cut_float16(float x, uint32_t add, uint32_t subnormal)
+{
+    const uint32_t bits = fgd_to_bits(x), sign = bits >> 16 & 0x8000u, magnitude = bits & 0x7FFFFFFFu;
+    const uint32_t normal = (magnitude + add - (112u << 23)) >> 13;
+    const uint32_t limited = normal > 0x7C00u ? 0x7C00u : normal; /* overflows to infinity */
+    const uint32_t finite = fgd_choose(magnitude < 113u << 23, subnormal, limited);
+    return (uint16_t)(fgd_choose(magnitude > 0x7F800000u, 0x7E00u, finite) | sign);
+}
+
+FGD_INLINE uint16_t fgd_to_float16(float x)
+{
+    const uint32_t magnitude = fgd_to_bits(x) & 0x7FFFFFFFu;
+    const uint32_t subnormal = fgd_to_bits(fgd_from_bits(magnitude) + 0.5f) - 0x3F000000u;
+    return fgd_cut_float16(x, 0xFFFu + (magnitude >> 13 & 1), subnormal);
+}
+
+FGD_INLINE uint16_t fgd_to_float16_stochastic(float x, uint32_t random)
+{
+    const uint32_t magnitude = fgd_to_bits(x) & 0x7FFFFFFFu, small = fgd_choose(magnitude < 113u << 23, magnitude, 0);
+    const uint32_t units = (uint32_t)(int32_t)(fgd_from_bits(small) * 137438953472.0f); /* of 2^-37 */
+    return fgd_cut_float16(x, random, (units + random) >> 13);
+}
+
+/* A parameter's master copy takes over what somebody has assigned to the parameter: what is not the master's rounded
+ * value any more. */
+#define FOLLOW(dtype)                                                                                                  \
+    static void fgd_follow_##dtype(float *restrict master, const uint16_t *restrict param, ptrdiff_t n)                \
+    {                                                                                                                  \
+        for (ptrdiff_t i = 0; i < n; i++) {                                                                            \
+            const uint32_t kept = fgd_to_bits(master[i]), given = fgd_to_bits(fgd_from_##dtype(param[i]));             \
+            master[i] = fgd_from_bits(fgd_choose(fgd_to_##dtype(master[i]) == param[i], kept, given));                 \
+        }                                                                                                              \
+    }
+FOLLOW(bfloat16) /* fgd_follow_bfloat16 */
+FOLLOW(float16)  /* fgd_follow_float16 */
+#undef FOLLOW
+
+/* ------------------------------------------------------------------------------------------------ 8 bits
+ *
+ * Blocks of FGD_CODE_BLOCK elements share a scale, a power of two just above half of the largest magnitude among them
+ * (Dettmers, Lewis, Shleifer, Zettlemoyer, "8-bit optimizers via block-wise quantization", ICLR 2022, section 2; there
+ * with a table of 256 values, which here is a small floating-point format). A code is exponent and three bits of the
+ * mantissa of a number y between `tiny` and 2.
+ *
+ * SIGNED8, for averages of gradients: a sign and 16 exponents; y = |x| / scale + tiny, so that what is near zero
+ * underflows gradually and zero is zero. UNSIGNED8, for averages of squares: 32 exponents; y = x / scale, and at least
+ * tiny, since we divide by it (Li, Chen, Zhu, "Memory efficient optimizers with 4-bit states", NeurIPS 2023, section
+ * 4.1). A block of zeros has the scale 0; one with a number that is not finite, or as good as that, is NaN as a whole.
+ *
+ * In memory: the scales, then the codes. */
+enum { FGD_CODE_SHIFT = 23 - 3, FGD_TINY_SIGNED = (127 - 15) << 23, FGD_TINY_UNSIGNED = (127 - 31) << 23 };
+
+FGD_INLINE ptrdiff_t fgd_code_blocks(ptrdiff_t size) { return (size + FGD_CODE_BLOCK - 1) / FGD_CODE_BLOCK; }
+
+static void fgd_decode_signed8(float *restrict out, const uint8_t *restrict codes, float scale, ptrdiff_t n)
+{
+    const float tiny = fgd_from_bits(FGD_TINY_SIGNED);
+    for (ptrdiff_t i = 0; i < n; i++) {
+        const uint32_t code = codes[i], y = ((code & 127) << FGD_CODE_SHIFT) + FGD_TINY_SIGNED;
+        out[i] = fgd_from_bits(fgd_to_bits((fgd_from_bits(y) - tiny) * scale) | (code & 128) << 24);
+    }
+}
+
+static void fgd_decode_unsigned8(float *restrict out, const uint8_t *restrict codes, float scale, ptrdiff_t n)
+{
+    for (ptrdiff_t i = 0; i < n; i++)
+        out[i] = fgd_from_bits(((uint32_t)codes[i] << FGD_CODE_SHIFT) + FGD_TINY_UNSIGNED) * scale;
+}
+
+/* The power of two that the block's magnitudes are divided by; the quotients are below 1.75, so that rounding up has
+ * room. */
+static float fgd_scale8(const float *restrict x, ptrdiff_t n)
+{
+    int32_t largest = 0;
+    for (ptrdiff_t i = 0; i < n; i++) {
+        const int32_t magnitude = (int32_t)(fgd_to_bits(x[i]) & 0x7FFFFFFFu);
+        largest = magnitude > largest ? magnitude : largest;
+    }
+    if (largest == 0) return 0;
+    const uint32_t exponent = ((uint32_t)largest + 0x200000u) >> 23;
+    return exponent > 253 ? NAN : fgd_from_bits((exponent < 32 ? 32 : exponent) << 23);
+}
+
+/* 1 / scale for a power of two; for the other scales there are, something that encodes zeros */
+FGD_INLINE float fgd_inverse8(float scale) { return fgd_from_bits((254u << 23) - (fgd_to_bits(scale) & 0x7F800000u)); }
+
+static void fgd_encode_signed8(uint8_t *restrict codes, const float *restrict x, const uint32_t *restrict shared,
+                               uint32_t other, float inverse, ptrdiff_t n)
+{
+    const float tiny = fgd_from_bits(FGD_TINY_SIGNED);
+    for (ptrdiff_t i = 0; i < n; i++) {
+        const uint32_t bits = fgd_to_bits(x[i]);
+        const uint32_t y = fgd_to_bits(fgd_from_bits(bits & 0x7FFFFFFFu) * inverse + tiny);
+        codes[i] = (uint8_t)(((y + (shared[i] ^ other) - FGD_TINY_SIGNED) >> FGD_CODE_SHIFT) | (bits >> 24 & 128));
+    }
+}
+
+static void fgd_encode_unsigned8(uint8_t *restrict codes, const float *restrict x, const uint32_t *restrict shared,
+                                 uint32_t other, float inverse, ptrdiff_t n)
+{
+    const float tiny = fgd_from_bits(FGD_TINY_UNSIGNED);
+    for (ptrdiff_t i = 0; i < n; i++) {
+        const float quotient = x[i] * inverse;
+        const uint32_t y = fgd_to_bits(quotient > tiny ? quotient : tiny);
+        codes[i] = (uint8_t)((y + (shared[i] ^ other) - FGD_TINY_UNSIGNED) >> FGD_CODE_SHIFT);
+    }
+}
+
+#endif
