@@ -240,6 +240,11 @@ MODEL_FLOORS: dict[str, tuple[float, float]] = {
     "RAdam": (8, 8),
     "Adamax": (8, 8),
 }
+# rules of matrices: the peer that has them, the ratios promised; Muon is given the matrices alone
+MATRIX_FLOORS: dict[str, tuple[str, tuple[float, ...]]] = {
+    "MuSGD": ("ultralytics", (3, 3)),
+    "Muon": ("torch", ()),
+}
 # Data of fewer bytes may stay in the caches: how fast it is read says nothing about memory.
 CACHES = 32 * 2**20
 
@@ -269,6 +274,7 @@ def groups(shrink: int = 1, threads: Sequence[int] = (1, 2)) -> list[Group]:
         *linear,
         *_optim(shrink, threads),
         *_model(threads),
+        *_matrices(threads),
         *_lbfgs(shrink, threads),
     ]
 
@@ -362,6 +368,19 @@ def _lbfgs(shrink: int, threads: Sequence[int]) -> Iterator[Group]:
                 f"lbfgs-{size}" + (f"-threads{n}" if n > 1 else ""),
                 "L-BFGS, one iteration, float32",
                 tuple(Comparison(case, peer, theirs) for peer, theirs in peers),
+            )
+
+
+def _matrices(threads: Sequence[int]) -> Iterator[Group]:
+    for rule, (peer, floors) in MATRIX_FLOORS.items():
+        for n in threads:
+            case = ModelStep(rule, n)
+            floor = floors[n - 1] if n <= len(floors) else None
+            yield Group(
+                f"yolo26n-{rule.lower()}" + (f"-threads{n}" if n > 1 else ""),
+                "YOLO26n's matrices made orthonormal: clip, step and moving average, float32",
+                (Comparison(case, peer, case, floor),),
+                rounds=15,
             )
 
 

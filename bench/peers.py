@@ -19,12 +19,21 @@ from functools import lru_cache
 from importlib import import_module
 from importlib.util import find_spec
 from itertools import count
-from math import sqrt
+from math import prod, sqrt
 from pathlib import Path
 from typing import Any, TypeAlias, cast
 
 import numpy as np
-from cases import Case, Contestant, Epoch, Import, Iteration, ModelStep, Step
+from cases import (
+    MATRIX_FLOORS,
+    Case,
+    Contestant,
+    Epoch,
+    Import,
+    Iteration,
+    ModelStep,
+    Step,
+)
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
@@ -42,6 +51,7 @@ HYPER: dict[str, dict[str, float]] = {
 MODEL_HYPER: dict[str, dict[str, Any]] = {
     "SGD": {"lr": 1e-3, "momentum": 0.937, "nesterov": True, "weight_decay": 5e-4},
     "RMSprop": {"lr": 1e-3, "momentum": 0.937},
+    "MuSGD": {"lr": 1e-2, "momentum": 0.9, "nesterov": True, "muon": 0.2, "sgd": 1.0},
 }
 MAX_NORM, EMA_DECAY = 10.0, 0.9999
 ETA0 = 0.01
@@ -182,32 +192,59 @@ def _reference_step(case: Step) -> Work:
 # --- one step of a model --------------------------------------------------------------------------
 
 
-def _model_parameters() -> tuple[list[Floats], list[Floats]]:
-    """Return YOLO26n's parameters and gradients: right shapes, random numbers."""
+def _model_shapes(rule: str) -> list[list[int]]:
+    """Return YOLO26n's shapes; for MuSGD matrices first, for Muon they alone, flattened."""
     shapes = json.loads((Path(__file__).parent / "yolo26n_shapes.json").read_text("utf-8"))
+    matrices = [shape for shape in shapes if len(shape) in (2, 4)]
+    if rule == "Muon":  # torch's takes no filters
+        return [[shape[0], prod(shape[1:])] for shape in matrices]
+    if rule == "MuSGD":
+        return matrices + [shape for shape in shapes if len(shape) not in (2, 4)]
+    return cast("list[list[int]]", shapes)
+
+
+def _model_groups(rule: str, params: list[Any]) -> list[Any]:
+    """Return the groups of the parameters, as Ultralytics makes them for MuSGD."""
+    if rule != "MuSGD":
+        return params
+    matrices = [p for p in params if p.ndim in (2, 4)]
+    return [
+        {"params": matrices, "use_muon": True, "weight_decay": 5e-4},
+        {"params": params[len(matrices) :]},
+    ]
+
+
+def _model_parameters(rule: str) -> tuple[list[Floats], list[Floats]]:
+    """Return YOLO26n's parameters and gradients: right shapes, random numbers."""
+    shapes = _model_shapes(rule)
     random = np.random.default_rng(0)
     made = [[random.standard_normal(s, dtype=np.float32) for s in shapes] for _ in range(2)]
     return made[0], [g * np.float32(1e-3) for g in made[1]]
 
 
 def _fastgd_model_step(case: ModelStep) -> Work:
-    params, grads = _model_parameters()
+    params, grads = _model_parameters(case.rule)
     make = getattr(_module("fastgd.optim"), case.rule)
     options = MODEL_HYPER.get(case.rule, {"lr": 1e-3})
-    optimizer = make(params, max_norm=MAX_NORM, ema_decay=EMA_DECAY, **options)
+    groups = _model_groups(case.rule, params)
+    optimizer = make(groups, max_norm=MAX_NORM, ema_decay=EMA_DECAY, **options)
     return lambda: optimizer.step(grads)
 
 
 def _torch_model_step(case: ModelStep) -> Work:
     """Work the fastest way that torch has: fused where it exists, else foreach."""
     torch = _module("torch")
-    params, grads = ([torch.from_numpy(a) for a in arrays] for arrays in _model_parameters())
+    both = _model_parameters(case.rule)
+    params, grads = ([torch.from_numpy(a) for a in arrays] for arrays in both)
     averages = [p.clone() for p in params]
     for p, g in zip(params, grads, strict=True):
         p.grad = g
-    fused = case.rule in ("SGD", "Adam", "AdamW", "Adagrad")
-    options = MODEL_HYPER.get(case.rule, {"lr": 1e-3}) | {"fused" if fused else "foreach": True}
-    optimizer = getattr(torch.optim, case.rule)(params, **options)
+    options = dict(MODEL_HYPER.get(case.rule, {"lr": 1e-3}))
+    if case.rule not in MATRIX_FLOORS:  # whose classes have one way
+        fused = case.rule in ("SGD", "Adam", "AdamW", "Adagrad")
+        options["fused" if fused else "foreach"] = True
+    home = _module("ultralytics.optim" if case.rule == "MuSGD" else "torch.optim")
+    optimizer = getattr(home, case.rule)(_model_groups(case.rule, params), **options)
 
     def step() -> None:
         torch.nn.utils.clip_grad_norm_(params, MAX_NORM)
@@ -229,7 +266,8 @@ def _optax_rule(optax: Any, rule: str) -> Any:
 def _optax_model_step(case: ModelStep) -> Work:
     """Work as one jitted function whose inputs are donated; JAX takes the threads that it wants."""
     jax, optax = _module("jax"), _module("optax")
-    params, grads = (list(map(jax.numpy.array, arrays)) for arrays in _model_parameters())
+    both = _model_parameters(case.rule)
+    params, grads = (list(map(jax.numpy.array, arrays)) for arrays in both)
     averages = [jax.numpy.array(p) for p in params]
     rule = optax.chain(optax.clip_by_global_norm(MAX_NORM), _optax_rule(optax, case.rule))
 
@@ -448,6 +486,7 @@ PEERS: dict[type[Case], tuple[Peer, ...]] = {
     ModelStep: (
         Peer("fastgd", "fastgd", _fastgd_model_step),
         Peer("torch", "torch", _torch_model_step),
+        Peer("ultralytics", "ultralytics", _torch_model_step),
         Peer("optax", "optax", _optax_model_step),
     ),
     Iteration: (

@@ -42,7 +42,9 @@ typedef enum {
     FGD_OPTIONAL_UNIT = 7, /* none, which is NaN here, or 0 <= value < 1 */
     FGD_OPTIONAL = 8,      /* none, or 0 <= value */
     FGD_NONPOSITIVE = 9,   /* value <= 0          */
-    FGD_AT_LEAST_ONE = 10  /* 1 <= value          */
+    FGD_AT_LEAST_ONE = 10, /* 1 <= value          */
+    FGD_COUNT = 11,        /* 0, 1, 2, ... 99     */
+    FGD_ADJUST_LR = 12     /* 0, 1 or 2, for torch's None, "original" and "match_rms_adamw" */
 } fgd_domain;
 
 typedef struct {
@@ -65,8 +67,20 @@ typedef enum {
     FGD_ELEMENTWISE = 0, /* each element by itself */
     FGD_LAYERWISE = 1,   /* the step depends on two measures of the whole tensor */
     FGD_LISTWISE = 2,    /* the step depends on two measures of all tensors together, and so does what is kept */
-    FGD_FACTORED = 3     /* LAYERWISE, and of a matrix's second moments only those of rows and columns are kept */
+    FGD_FACTORED = 3,    /* LAYERWISE, and of a matrix's second moments only those of rows and columns are kept */
+    FGD_MATRIX = 4,      /* the tensor is a matrix, which is made orthonormal */
+    FGD_HYBRID = 5       /* the same if it is one, else each element by itself */
 } fgd_kind;
+
+enum { FGD_ORTHONORMAL = FGD_MAX_STATES - 1 }; /* where such a rule finds the result: in place of a state */
+
+/* How a matrix is made orthonormal: X <- X / (max(|X|, floor) + added), then `steps` times X <- (a + b XX' + c XX'XX')
+ * X.
+ */
+typedef struct {
+    double a, b, c, floor, added;
+    int steps, wanted;
+} fgd_iteration;
 
 typedef struct {
     const char *name;
@@ -127,8 +141,11 @@ typedef struct {
     int dtype, group;        /* the dtype that is computed with */
     int low;                 /* is any part kept in fewer bits? Then the dtypes of the parts are these: */
     int param_dtype, grad_dtype, state_dtype[FGD_MAX_STATES];
-    void *master;     /* of a 16-bit parameter, `dtype`; NULL: it is all there is, and rounded stochastically */
-    int64_t t, since; /* steps done; those that were done when the states were made */
+    void *master;       /* of a 16-bit parameter, `dtype`; NULL: it is all there is, and rounded stochastically */
+    ptrdiff_t outer;    /* for MATRIX and HYBRID: rows, if all dimensions but the first are one; 0: it has one, */
+    ptrdiff_t sides[2]; /* its last two dimensions, */
+    int turned;         /* and whether the matrix lies in memory column by column */
+    int64_t t, since;   /* steps done; those that were done when the states were made */
     double kept[FGD_MAX_KEPT];
     /* of the step that is going on: its plan, what its rule has measured, shift and factor of each unit */
     ptrdiff_t plan;
@@ -148,6 +165,7 @@ typedef struct {
     const fgd_tensor *like;
     int rule, kind;
     int pauses[FGD_MAX_STATES]; /* its hyper-parameter is zero now: neither read nor written to */
+    fgd_iteration iteration;    /* wanted, if matrices are to be made orthonormal */
     fgd_coef coef;
     fgd_coef fold;                 /* for the moments of rows and columns */
     double kept[FGD_MAX_KEPT + 1]; /* afterwards */
@@ -224,6 +242,7 @@ typedef struct {
     const double *ro;
     int m;
 } fgd_history;
+typedef struct fgd_mate fgd_mate; /* a thread at work on a matrix: matrix.h */
 
 /* ---------------------------------------------------------------------------------------------- linear models */
 
@@ -273,6 +292,14 @@ typedef struct {
     void (*const *take_matrices)(fgd_coef *coef);
     void (*fold)(const fgd_tensor *tensor, const fgd_plan *plan, const fgd_pass *pass, ptrdiff_t first, ptrdiff_t n);
     void (*mean)(const fgd_tensor *tensor, ptrdiff_t first, ptrdiff_t n);
+    /* for a rule of kind MATRIX or HYBRID: how it makes matrices orthonormal; what it makes so, for the elements
+     * [first, first + n), which moves its first state on; and that matrix, which lies on the mate's desk, orthonormal:
+     * gives where it is then */
+    fgd_iteration (*const *iteration)(const double *hypers);
+    void (*direct)(void *x, const fgd_tensor *tensor, const fgd_plan *plan, const fgd_pass *pass, ptrdiff_t first,
+                   ptrdiff_t n);
+    const void *(*orthonormalize)(fgd_mate *mate, const fgd_tensor *tensor, const fgd_iteration *iteration);
+
     /* the same of tensors that are `low`, and of their gradients: sum of squares; are they finite? */
     double (*update_low)(const fgd_tensor *tensor, const fgd_plan *plan, const fgd_pass *pass, ptrdiff_t first,
                          ptrdiff_t n);
@@ -309,10 +336,14 @@ int fgd_isa_supported(int i);
 int fgd_use(int i);
 
 /* One step of a whole list of tensors: norm and guard in one pass over the gradients if they are wanted, everything
- * else in a second pass. `plans` holds n_tensors, `sums` fgd_n_sums() numbers of scratch. */
-fgd_status fgd_step(fgd_report *report, fgd_tensor *tensors, fgd_plan *plans, double *sums, const fgd_group *groups,
-                    const fgd_options *options, ptrdiff_t n_tensors, int threads);
+ * else in a second pass. `plans` holds n_tensors, `sums` fgd_n_sums() numbers of scratch, `room` fgd_matrix_room()
+ * bytes. */
+fgd_status fgd_step(fgd_report *report, fgd_tensor *tensors, fgd_plan *plans, double *sums, void *room,
+                    const fgd_group *groups, const fgd_options *options, ptrdiff_t n_tensors, int threads);
 ptrdiff_t fgd_n_sums(const fgd_tensor *tensors, const fgd_options *options, ptrdiff_t n_tensors);
+/* Does a group make the matrices in it orthonormal? */
+int fgd_wants_matrices(const fgd_group *group, int dtype);
+size_t fgd_matrix_room(const fgd_tensor *tensors, const fgd_group *groups, ptrdiff_t n_tensors, int threads);
 
 /* Moves the averages that have waited in the last fgd_step. */
 void fgd_average(fgd_tensor *tensors, const fgd_group *groups, const fgd_options *options, ptrdiff_t n_tensors,

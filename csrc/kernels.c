@@ -5,6 +5,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "matrix.h"
 #include "parallel.h"
 #include "rules.h"
 #include "tuning.h"

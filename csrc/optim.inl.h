@@ -70,6 +70,20 @@ FGD_OPTIM_RULES(RULE, STATES, S, FGD_NONE, FGD_NONE, FGD_NONE, FGD_NONE)
         (choice)(p, g, s[0], s[1], s[2], s[3], n, c);                                                                  \
     }
 
+/* Rules by kind. That of matrices finds what was made orthonormal where a state would be; the first state, which is its
+ * direction's, it leaves alone. */
+#define LOOPS_ELEMENTWISE(name, formula, counts)                                                                       \
+    VARIANTS_##counts(name, formula) STEP(name, formula, (CHOICE_##counts(name, kept)))
+#define LOOPS_LAYERWISE LOOPS_ELEMENTWISE
+#define LOOPS_LISTWISE LOOPS_ELEMENTWISE
+#define LOOPS_FACTORED LOOPS_ELEMENTWISE
+#define LOOPS_MATRIX(name, formula, counts) VARIANT(name, formula, s8, 0, 0, 0, 1) STEP(name, formula, (ONE(name, s8)))
+#define LOOPS_HYBRID(name, formula, counts)                                                                            \
+    VARIANT(name, formula, s1, 1, 0, 0, 0)                                                                             \
+    VARIANT(name, formula, s2, 0, 1, 0, 0)                                                                             \
+    VARIANT(name, formula, s10, 0, 1, 0, 1)                                                                            \
+    STEP(name, formula, ((kept) == 11 ? ONE(name, s10) : (kept) == 3 ? ONE(name, s2) : ONE(name, s1)))
+
 #define PREPARE(name, formula)                                                                                         \
     static void N(name##_prepare_step)(fgd_coef * coef, double *kept, const double *hypers, int64_t t, int first)      \
     {                                                                                                                  \
@@ -155,12 +169,45 @@ FGD_OPTIM_RULES(RULE, STATES, S, FGD_NONE, FGD_NONE, FGD_NONE, FGD_NONE)
             out += length, n -= length;                                                                                \
         }                                                                                                              \
     }
+#define MEASURE_MATRIX(name, formula)
+#define MEASURE_HYBRID(name, formula)
+
+#define DIRECT_ELEMENTWISE(name, formula)
+#define DIRECT_LAYERWISE(name, formula)
+#define DIRECT_LISTWISE(name, formula)
+#define DIRECT_FACTORED(name, formula)
+#define DIRECT_MATRIX(name, formula)                                                                                   \
+    static void N(name##_directions)(T *restrict x, const T *restrict g, T *restrict s0, ptrdiff_t n,                  \
+                                     const fgd_coef *coef)                                                             \
+    {                                                                                                                  \
+        N(formula##_coef) c;                                                                                           \
+        memcpy(&c, coef, sizeof c);                                                                                    \
+        for (ptrdiff_t i = 0; i < n; i++) {                                                                            \
+            N(formula##_states) s = {.each = {s0[i]}};                                                                 \
+            x[i] = N(formula##_direction)(g[i], &s, &c);                                                               \
+            s0[i] = s.each[0];                                                                                         \
+        }                                                                                                              \
+    }                                                                                                                  \
+    static void N(name##_fits)(fgd_coef * coef, const fgd_tensor *tensor)                                              \
+    {                                                                                                                  \
+        N(formula##_coef) c;                                                                                           \
+        memcpy(&c, coef, sizeof c);                                                                                    \
+        N(formula##_fit)(&c, tensor);                                                                                  \
+        memcpy(coef, &c, sizeof c);                                                                                    \
+    }                                                                                                                  \
+    static fgd_iteration N(name##_iterations)(const double *hypers)                                                    \
+    {                                                                                                                  \
+        name##_hypers h;                                                                                               \
+        memcpy(&h, hypers, sizeof h);                                                                                  \
+        return N(formula##_iteration)(&h);                                                                             \
+    }
+#define DIRECT_HYBRID DIRECT_MATRIX
 
 #define RULE(name, formula, kind, counts, kept_, hypers) RULE_(name, formula, kind, counts)
 #define RULE_(name, formula, kind, counts) RULE__(name, formula, kind, counts)
 #define RULE__(name, formula, kind, counts)                                                                            \
-    VARIANTS_##counts(name, formula) STEP(name, formula, (CHOICE_##counts(name, kept))) PREPARE(name, formula)         \
-        MEASURE_##kind(name, formula)
+    LOOPS_##kind(name, formula, counts) PREPARE(name, formula) MEASURE_##kind(name, formula)                           \
+        DIRECT_##kind(name, formula)
 #define STATES(always, optional, list) always##_##optional
 FGD_OPTIM_RULES(RULE, STATES, FGD_NONE, FGD_NONE, FGD_NONE, FGD_NONE, FGD_NONE)
 #undef RULE
@@ -180,6 +227,8 @@ static void (*const N(step)[])(const fgd_coef *, void *, const void *, void *con
 #undef RULE
 };
 
+#define MEASURES_MATRIX(name) NULL
+#define MEASURES_HYBRID(name) NULL
 #define MEASURES_ELEMENTWISE(name) NULL
 #define MEASURES_LAYERWISE(name) N(name##_measures)
 #define MEASURES_LISTWISE(name) N(name##_measures)
@@ -190,6 +239,8 @@ static void (*const N(measures)[])(const fgd_coef *, double *, const T *, const 
 #undef RULE
 };
 
+#define ADJUSTS_MATRIX(name) NULL
+#define ADJUSTS_HYBRID(name) NULL
 #define ADJUSTS_ELEMENTWISE(name) NULL
 #define ADJUSTS_LAYERWISE(name) N(name##_adjusts)
 #define ADJUSTS_LISTWISE(name) N(name##_adjusts)
@@ -203,9 +254,24 @@ static void (*const N(adjusts)[])(fgd_coef *, double *, const double *) = {
 #define FACTORED_ELEMENTWISE(function) NULL
 #define FACTORED_LAYERWISE(function) NULL
 #define FACTORED_LISTWISE(function) NULL
+#define FACTORED_MATRIX(function) NULL
+#define FACTORED_HYBRID(function) NULL
 #define FACTORED_FACTORED(function) N(function)
 static void (*const N(take_matrices)[])(fgd_coef *) = {
 #define RULE(name, formula, kind, states, kept, hypers) FACTORED_##kind(name##_take_matrices),
+    FGD_OPTIM_RULES(RULE, FGD_NONE, FGD_NONE, FGD_NONE, FGD_NONE, FGD_NONE, FGD_NONE)
+#undef RULE
+};
+
+/* for the rules of matrices: the loop over directions, the fit to a shape, the iteration */
+#define TABLE_ELEMENTWISE(name, what) NULL
+#define TABLE_LAYERWISE(name, what) NULL
+#define TABLE_LISTWISE(name, what) NULL
+#define TABLE_FACTORED(name, what) NULL
+#define TABLE_MATRIX(name, what) N(name##_##what)
+#define TABLE_HYBRID(name, what) N(name##_##what)
+static void (*const N(directions)[])(T *, const T *, T *, ptrdiff_t, const fgd_coef *) = {
+#define RULE(name, formula, kind, states, kept, hypers) TABLE_##kind(name, directions),
     FGD_OPTIM_RULES(RULE, FGD_NONE, FGD_NONE, FGD_NONE, FGD_NONE, FGD_NONE, FGD_NONE)
 #undef RULE
 };
@@ -216,8 +282,20 @@ static void (*const N(folds)[])(const fgd_coef *, T *, const double *, double, p
 #undef RULE
 };
 
+static void (*const N(fits)[])(fgd_coef *, const fgd_tensor *) = {
+#define RULE(name, formula, kind, states, kept, hypers) TABLE_##kind(name, fits),
+    FGD_OPTIM_RULES(RULE, FGD_NONE, FGD_NONE, FGD_NONE, FGD_NONE, FGD_NONE, FGD_NONE)
+#undef RULE
+};
+
 static void (*const N(estimates)[])(const fgd_coef *, T *, const fgd_tensor *, ptrdiff_t, ptrdiff_t) = {
 #define RULE(name, formula, kind, states, kept, hypers) FACTORED_##kind(name##_estimates),
+    FGD_OPTIM_RULES(RULE, FGD_NONE, FGD_NONE, FGD_NONE, FGD_NONE, FGD_NONE, FGD_NONE)
+#undef RULE
+};
+
+static fgd_iteration (*const N(iterations)[])(const double *) = {
+#define RULE(name, formula, kind, states, kept, hypers) TABLE_##kind(name, iterations),
     FGD_OPTIM_RULES(RULE, FGD_NONE, FGD_NONE, FGD_NONE, FGD_NONE, FGD_NONE, FGD_NONE)
 #undef RULE
 };
@@ -225,8 +303,34 @@ static void (*const N(estimates)[])(const fgd_coef *, T *, const fgd_tensor *, p
 #undef FACTORED_ELEMENTWISE
 #undef FACTORED_LAYERWISE
 #undef FACTORED_LISTWISE
+#undef FACTORED_MATRIX
+#undef FACTORED_HYBRID
 #undef FACTORED_FACTORED
 #undef MATRICES
+#undef TABLE_ELEMENTWISE
+#undef TABLE_LAYERWISE
+#undef TABLE_LISTWISE
+#undef TABLE_FACTORED
+#undef TABLE_MATRIX
+#undef TABLE_HYBRID
+#undef DIRECT_ELEMENTWISE
+#undef DIRECT_LAYERWISE
+#undef DIRECT_LISTWISE
+#undef DIRECT_FACTORED
+#undef DIRECT_MATRIX
+#undef DIRECT_HYBRID
+#undef LOOPS_ELEMENTWISE
+#undef LOOPS_LAYERWISE
+#undef LOOPS_LISTWISE
+#undef LOOPS_FACTORED
+#undef LOOPS_MATRIX
+#undef LOOPS_HYBRID
+#undef MEASURE_MATRIX
+#undef MEASURE_HYBRID
+#undef MEASURES_MATRIX
+#undef MEASURES_HYBRID
+#undef ADJUSTS_MATRIX
+#undef ADJUSTS_HYBRID
 #undef MEASURE_ELEMENTWISE
 #undef MEASURE_LAYERWISE
 #undef MEASURE_LISTWISE

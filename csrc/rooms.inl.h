@@ -7,15 +7,36 @@
 #include "units.inl.h"
 #include "step.inl.h"
 #include "low.inl.h"
+#include "product.inl.h"
+#include "muon.inl.h"
 #include "loss_rules.h"
 #include "linear.inl.h"
 #include "train.inl.h"
 
 static const fgd_typed_kernels N(kernels) = {
-    N(prepare),      N(step),         N(update_range),  N(sum_squares), N(measure_range),
-    N(adjusts),      N(measure_unit), N(take_matrices), N(fold_range),  N(mean_range),
-    N(update_low),   N(measure_low),  N(squares_low),   N(finite_low),  N(train),
-    N(scratch_size), N(evaluate),     N(all_finite),    N(sum_all),     N(vectors),
+    .prepare = N(prepare),
+    .step = N(step),
+    .update = N(update_range),
+    .sum_squares = N(sum_squares),
+    .measure = N(measure_range),
+    .adjust = N(adjusts),
+    .measure_unit = N(measure_unit),
+    .take_matrices = N(take_matrices),
+    .fold = N(fold_range),
+    .mean = N(mean_range),
+    .iteration = N(iterations),
+    .direct = N(direct_range),
+    .orthonormalize = N(orthonormalize),
+    .update_low = N(update_low),
+    .measure_low = N(measure_low),
+    .squares_low = N(squares_low),
+    .finite_low = N(finite_low),
+    .train = N(train),
+    .scratch_size = N(scratch_size),
+    .evaluate = N(evaluate),
+    .all_finite = N(all_finite),
+    .sum = N(sum_all),
+    .vectors = N(vectors),
 };
 
 #undef W

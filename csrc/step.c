@@ -1,11 +1,12 @@
 /* One step of an optimizer over a list of tensors and threads:
  * plan -> norm and guard -> clip factor -> (units of gradients) -> (moments of rows and columns, measures: for rules
- * that need them) -> update.
+ * that need them) -> (matrices) -> update.
  *
  * The list is cut into chunks that depend on the tensors alone. Each thread takes neighbouring chunks, the same in both
  * passes, so that the gradients of the second are still in its caches; sums over chunks are added in order. Nothing of
  * the caller's is written to before the gradients are known to be good. */
 #include "fastgd.h"
+#include "matrix.h"
 #include "parallel.h"
 #include "tuning.h"
 
@@ -21,6 +22,7 @@ typedef struct {
     double *sums; /* two for each chunk, in order, then two for each unit, then the means of matrices */
     fgd_report *report;
     fgd_pass pass;
+    fgd_matrices matrices;
     int needs_norm, measures, folds;
     ptrdiff_t n_plans;
     double listed[2];        /* the measures of all tensors together, */
@@ -92,6 +94,8 @@ static void find_known(fgd_job *job, const fgd_group *groups)
     }
 }
 
+static int measures(int kind) { return kind != FGD_ELEMENTWISE && kind < FGD_MATRIX; }
+
 /* Finds or makes the plan of every tensor that takes part. */
 static void make_plans(fgd_job *job)
 {
@@ -106,9 +110,12 @@ static void make_plans(fgd_job *job)
         plan->like = t;
         plan->rule = groups[t->group].rule;
         plan->kind = rule_of(groups + t->group)->kind;
-        job->measures |= plan->kind != FGD_ELEMENTWISE;
+        job->measures |= measures(plan->kind);
         const int listed = plan->kind == FGD_LISTWISE;
         if (listed && !job->leader) job->leader = plan;
+        plan->iteration = (fgd_iteration){0};
+        if (plan->kind >= FGD_MATRIX)
+            plan->iteration = fgd_active->dtype[t->dtype]->iteration[plan->rule](job->groups[t->group].hypers);
         for (int k = 0; k < FGD_MAX_STATES; k++)
             plan->pauses[k] = pauses(rule_of(groups + t->group), k, groups[t->group].hypers);
         memcpy(plan->kept, listed && job->known ? job->known->kept : t->kept, sizeof t->kept);
@@ -174,7 +181,7 @@ static void square_chunk(fgd_job *job, const fgd_tensor *t, ptrdiff_t first, ptr
 static void measure_chunk(fgd_job *job, const fgd_tensor *t, ptrdiff_t first, ptrdiff_t n, double *sums)
 {
     const fgd_typed_kernels *kernels = fgd_active->dtype[t->dtype];
-    if (t->grad && job->plans[t->plan].kind != FGD_ELEMENTWISE)
+    if (t->grad && measures(job->plans[t->plan].kind))
         (t->low ? kernels->measure_low : kernels->measure)(sums, t, job->plans + t->plan, &job->pass, first, n);
 }
 
@@ -194,6 +201,7 @@ static void update_chunk(fgd_job *job, const fgd_tensor *t, ptrdiff_t first, ptr
 {
     if (!t->grad && !(t->average && job->pass.average_weight != 0)) return;
     const fgd_plan *plan = t->grad ? job->plans + t->plan : NULL;
+    if (plan && fgd_is_made_orthonormal(t, plan)) return; /* done by fgd_update_matrices() */
     const fgd_typed_kernels *kernels = fgd_active->dtype[t->dtype];
     const double square = (t->low ? kernels->update_low : kernels->update)(t, plan, &job->pass, first, n);
     if (job->pass.norms) *sum = square;
@@ -313,7 +321,7 @@ static void add_measures(fgd_job *job)
         t->measured[2] = (double)t->size;
         const int kind = t->grad ? job->plans[t->plan].kind : FGD_ELEMENTWISE;
         for (ptrdiff_t c = 0; c < n_chunks(t->size); c++, sums += 2)
-            if (kind != FGD_ELEMENTWISE) t->measured[0] += sums[0], t->measured[1] += sums[1];
+            if (measures(kind)) t->measured[0] += sums[0], t->measured[1] += sums[1];
         if (kind == FGD_LISTWISE) job->listed[0] += t->measured[0], job->listed[1] += t->measured[1];
     }
     for (fgd_plan *plan = job->plans; plan < job->plans + job->n_plans; plan++)
@@ -357,13 +365,15 @@ static void work(fgd_job *job, int me, int all)
         for_chunks(job, ALL, mine, FGD_STEP_CHUNK, measure_chunk);
         between(job, &job->measured, all, add_measures);
     }
+    if (job->status == FGD_OK && job->matrices.n > 0)
+        fgd_update_matrices(&job->matrices, job->tensors, job->plans, &job->pass, job->sums, me, all);
     if (job->status == FGD_OK)
         for_chunks(job, ALL, mine, job->pass.norms ? FGD_STEP_CHUNK : job->total[ALL], update_chunk);
     fgd_meet(&job->left, all);
 }
 
-fgd_status fgd_step(fgd_report *report, fgd_tensor *tensors, fgd_plan *plans, double *sums, const fgd_group *groups,
-                    const fgd_options *options, ptrdiff_t n_tensors, int threads)
+fgd_status fgd_step(fgd_report *report, fgd_tensor *tensors, fgd_plan *plans, double *sums, void *room,
+                    const fgd_group *groups, const fgd_options *options, ptrdiff_t n_tensors, int threads)
 {
     fgd_job job = {.tensors = tensors,
                    .n_tensors = n_tensors,
@@ -390,8 +400,11 @@ fgd_status fgd_step(fgd_report *report, fgd_tensor *tensors, fgd_plan *plans, do
     make_plans(&job);
     for (int pass = GRADS; pass <= ALL; pass++)
         for (ptrdiff_t i = 0; i < n_tensors; i++) job.total[pass] += size_in(&job, tensors + i, pass);
+    fgd_find_matrices(&job.matrices, tensors, plans, room, n_tensors);
     if (!job.needs_norm) decide(&job);
-    const int team = fgd_team(threads, (double)job.total[ALL], FGD_SERIAL_STEP);
+    const double size = (double)job.total[ALL] + job.matrices.work / FGD_PRODUCTS_PER_ELEMENT;
+    const int team = fgd_team(threads, size, FGD_SERIAL_STEP);
+    fgd_share_matrices(&job.matrices, team);
     if (team > 1) {
         FGD_PARALLEL(team)
         work(&job, FGD_THREAD, FGD_TEAM);

@@ -194,6 +194,17 @@ static void N(take_step)(const fgd_plan *plan, const fgd_coef *coef, T *param, c
         N(step)[plan->rule](coef, param, grad, state, n);
 }
 
+static void N(direct_range)(void *x, const fgd_tensor *tensor, const fgd_plan *plan, const fgd_pass *pass,
+                            ptrdiff_t first, ptrdiff_t n)
+{
+    T grads[FGD_STEP_BLOCK];
+    for (ptrdiff_t i = first; i < first + n; i += FGD_STEP_BLOCK) {
+        const ptrdiff_t length = first + n - i < FGD_STEP_BLOCK ? first + n - i : FGD_STEP_BLOCK;
+        N(directions)[plan->rule]((T *)x + (i - first), N(grad_at)(grads, tensor, pass, i, length),
+                                  (T *)tensor->state[0] + i, length, &plan->coef);
+    }
+}
+
 /* The elements [at, at + n) of a tensor, by its gradient's from `from` on; gives the square of the norm of their
  * update, if that is wanted. n is at most FGD_STEP_BLOCK where anything is done beside the rule. */
 static double N(update_run)(const fgd_tensor *tensor, const fgd_plan *plan, const fgd_coef *coef, const fgd_pass *pass,
@@ -256,6 +267,7 @@ static double N(update_range)(const fgd_tensor *tensor, const fgd_plan *plan, co
     if (plan && fgd_is_layerwise(plan)) N(layer_adjusts)(&coef, plan, tensor->measured);
     if (tensor->index && !fgd_needs_all(tensor, pass))
         return N(update_rows)(tensor, plan, &coef, pass, first, first + n);
+    if (plan && tensor->state[FGD_ORTHONORMAL] && plan->iteration.wanted) N(fits)[plan->rule](&coef, tensor);
     for (ptrdiff_t i = first; i < first + n; i += block) {
         const ptrdiff_t length = first + n - i < block ? first + n - i : block;
         if (plan && tensor->index)

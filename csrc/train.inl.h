@@ -74,7 +74,8 @@ static void N(rule_update)(T *params, T *restrict gradient, void *const *state, 
     N(prepare)[s->rule](&coef, s->kept, hypers, t, s->kept[FGD_MAX_KEPT] == 0);
     s->kept[FGD_MAX_KEPT] = 1; /* the states are in use */
     const ptrdiff_t last = n + s->fit_intercept;
-    if (fgd_rules[s->rule].kind == FGD_ELEMENTWISE) {
+    const int kind = fgd_rules[s->rule].kind;
+    if (kind == FGD_ELEMENTWISE || kind == FGD_HYBRID) { /* no matrix is here */
         N(step)[s->rule](&coef, params, gradient, state, last);
         return;
     }

@@ -19,11 +19,16 @@ enum {
     FGD_STEP_CHUNK = 4096,      /* optimizers: elements that one thread takes, whose squares are summed together, */
     FGD_STEP_BLOCK = 1024,      /* and that stay in the first-level cache between the parts of a step, */
     FGD_LOW_BLOCK = 512,        /* also where it is converted, and memory is to be read steadily all the same; */
-    FGD_FOLD = 256              /* rows or columns whose squares are summed together */
+    FGD_FOLD = 256,             /* rows or columns whose squares are summed together */
+    FGD_DEPTH = 256,            /* products: terms that are summed together, */
+    FGD_PANEL_BYTES = 32768,    /* and so many pairs of registers of them, at home in the first-level cache */
+    FGD_GRAM_STEPS = 3          /* Newton-Schulz: iterations on one Gram matrix */
 };
 
 /* Work below which threads cost more than they bring: elements of a step and of a sum, multiplications of a batch. */
 #define FGD_SERIAL_STEP 65536.0
+#define FGD_PRODUCTS_PER_ELEMENT                                                                                       \
+    16.0 /* multiplications of a matrix product that cost as much as an element of a step */
 #define FGD_SERIAL_SUM 262144.0
 #define FGD_SERIAL_BATCH 30000.0
 

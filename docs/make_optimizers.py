@@ -58,7 +58,7 @@ def line(cls: type, memory: str, settings: Mapping[str, object]) -> str:
     notes = section(doc, "Notes").splitlines()
     formula = [text.strip() for text in notes if text.startswith("    ")]
     paper = " ".join(section(doc, "References").split())
-    twin = re.search(r"``((?:torch\.optim|optax)[\w.]*)``", doc)
+    twin = re.search(r"``((?:torch\.optim|optax|ultralytics)[\w.]*)``", doc)
     options = [f"`{name}={value}`" for name, value in settings.items()]
     code = "<br>".join(f"`{text}`".replace("|", r"\|") for text in formula)
     cells = (

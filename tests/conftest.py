@@ -16,6 +16,7 @@ from hypothesis import settings
 
 import fastgd
 from fastgd import _core, config
+from fastgd._hypers import VECTOR_RULES
 
 # its assertions show values, as those of the test files do
 pytest.register_assert_rewrite(
@@ -68,9 +69,9 @@ def size(request):
     return request.param
 
 
-@pytest.fixture(params=_core.RULES)
+@pytest.fixture(params=VECTOR_RULES)
 def rule(request):
-    """Name of each rule of the table."""
+    """Name of each rule of the table that takes any shape."""
     return request.param
 
 

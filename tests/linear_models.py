@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from fastgd import _core, reference, train
+from fastgd._hypers import VECTOR_RULES
 
 sklearn_models = pytest.importorskip("sklearn.linear_model")
 
@@ -15,7 +16,7 @@ from fastgd.linear_model import SGDClassifier, SGDRegressor  # noqa: E402 - need
 LOSSES = list(_core.LOSSES)
 SCHEDULES = list(reference.SCHEDULES)
 OPTIMIZERS = [
-    *_core.RULES,
+    *VECTOR_RULES,
     ("sgd", {"weight_decay": 0.05}),
     ("sgd", {"momentum": 0.8, "dampening": 0.3}),
     ("sgd", {"momentum": 0.5, "nesterov": True}),

@@ -9,11 +9,12 @@ import pytest
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
-from fastgd import _core, optim
-from fastgd._hypers import tuple_name
+from fastgd import _core, optim, reference
+from fastgd._hypers import VECTOR_RULES, _public_value, tuple_name
 from fastgd.optim import CLASSES
 
-RULES = tuple(_core.RULES)
+# those that take any shape; ``test_optim_matrix.py`` tests the others
+RULES = VECTOR_RULES
 ROWS_ONLY = ("sparse_adam",)  # in torch, where it refuses dense gradients
 APART = tuple(r for r in RULES if _core.RULES[r]["kind"] != "listwise")  # each tensor by itself
 OPTION_DEFAULTS = {
@@ -26,6 +27,7 @@ SHAPES = ((3, 4), (5,), (), (0, 2), (9,))
 # beyond FGD_SERIAL_STEP, so that four threads share it; their borders lie inside tensors
 BIG = ((70_001,), (3, 5), (0,), (64_007,), (257, 33))
 STEPS = 50
+COEFFICIENTS = 3.4445, -4.7750, 2.0315  # of Muon
 
 VALUES = {  # by domain: what hypothesis draws, and a value that is nobody's default
     "nonnegative": (st.just(0.0) | st.floats(1e-6, 1.0), 0.125),
@@ -39,6 +41,8 @@ VALUES = {  # by domain: what hypothesis draws, and a value that is nobody's def
     "optional_unit": (st.none() | st.floats(1e-3, 0.9999), 0.625),
     "flag": (st.booleans(), True),
     "real": (st.just(0.0) | st.floats(-1.0, 1.0), 0.25),
+    "count": (st.integers(0, 6), 3),
+    "adjust_lr": (st.sampled_from([None, "original", "match_rms_adamw"]), "match_rms_adamw"),
 }
 
 # ---- hyper-parameters from the table -------------------------------------------------------------
@@ -58,8 +62,7 @@ def public(row):
 def defaults(rule):
     """The row's defaults, by its own names."""
     return {
-        name: bool(value) if domain == "flag" else value
-        for name, value, domain in _core.RULES[rule]["hypers"]
+        name: _public_value(value, domain) for name, value, domain in _core.RULES[rule]["hypers"]
     }
 
 
@@ -81,6 +84,10 @@ def sensible(row):
         row["step_size1"], row["step_size2"] = row["step_size2"] / 2, row["step_size1"]
     if "lambd" in row:  # a power of a negative number is none
         row["lambd"] = abs(row["lambd"])
+    if any(row.get(f"ns_coefficient{k}", c) != c for k, c in enumerate(COEFFICIENTS, 1)):
+        row.update(
+            ns_coefficient1=15 / 8, ns_coefficient2=-10 / 8, ns_coefficient3=3 / 8
+        )  # converge
     return row
 
 
@@ -138,6 +145,14 @@ def state_shapes(rule, shape):
     rows = _core.RULES[rule]["states"]
     shapes = {name: _core.state_shape(kept_if, shape) for name, kept_if in rows}
     return {name: found for name, found in shapes.items() if found is not None}
+
+
+def take_reference_step(rule, param, grad, state, t, row, **options):
+    """Change `param`, a list, as the specification does; `grad` is an array of its shape."""
+    shape = {"shape": grad.shape} if _core.RULES[rule]["kind"] in ("matrix", "hybrid") else {}
+    reference.RULES[rule](
+        param, grad.ravel().tolist(), state, t, **(shape | options), **public(row)
+    )
 
 
 # ---- problems ------------------------------------------------------------------------------------

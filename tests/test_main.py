@@ -16,6 +16,7 @@ import pytest
 import fastgd
 from fastgd import __main__ as command
 from fastgd import _core, datasets
+from fastgd._hypers import VECTOR_RULES
 from fastgd.schedules import SCHEDULES
 
 for library in ("sklearn", "pandas", "matplotlib", "tqdm"):
@@ -127,7 +128,7 @@ class TestDigits:
         assert first["loss"] != train("--epochs", "3", "--seed", "1")["loss"]
 
     @pytest.mark.parametrize("loss", ["log_loss", "hinge"])
-    @pytest.mark.parametrize("optimizer", _core.RULES)
+    @pytest.mark.parametrize("optimizer", VECTOR_RULES)
     def test_rules(self, train: Callable[..., Report], loss: str, optimizer: str) -> None:
         report = train("--loss", loss, "--optimizer", optimizer)
         assert report.number("held out", r"accuracy (\S+)") >= 0.92
@@ -266,7 +267,7 @@ class TestRecipe:
         assert recipe.alpha == 1 / n_rows
         assert command.choose_epochs(n_rows, batch_size) == epochs
 
-    @pytest.mark.parametrize("optimizer", _core.RULES)
+    @pytest.mark.parametrize("optimizer", VECTOR_RULES)
     def test_steps_shrink_with_the_features(self, optimizer: str) -> None:
         rates = [
             self.recipe(np.zeros((100, columns), np.float32), "--optimizer", optimizer).eta0
@@ -417,7 +418,7 @@ class TestOtherCommands:
     def test_help_names_what_there_is(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert command.main(["train", "--help"]) == 0
         said = capsys.readouterr().out
-        for name in (*_core.RULES, *_core.LOSSES, *SCHEDULES, *datasets.READERS):
+        for name in (*VECTOR_RULES, *_core.LOSSES, *SCHEDULES, *datasets.READERS):
             assert name in said
 
     @pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")

@@ -38,6 +38,7 @@ from optimizers import (
     rows,
     state_shapes,
     step_both,
+    take_reference_step,
     torch_class,
     torch_rtol,
     torch_twins,
@@ -64,10 +65,11 @@ class Twin:
         """Numbers of these arrays that are the twin's."""
         return [x for i in self.members for x in np.ravel(arrays[i]).tolist()]
 
-    def step(self, grads, t, **row):
+    def step(self, grads, t, row):
         """Take a step."""
-        rule = reference.RULES[self.rule]
-        rule(self.param, self.of(grads), self.state, t, **row, **self.options)
+        alone = len(self.members) == 1
+        grad = grads[self.members[0]] if alone else np.array(self.of(grads))
+        take_reference_step(self.rule, self.param, grad, self.state, t, row, **self.options)
 
 
 def twins_in_the_specification(rule, params):
@@ -96,7 +98,7 @@ def assert_follows_reference(rule, row, params, grads, *, restart=False):
                 twin.param[:] = twin.of(start)
         opt.step(step)
         for i, twin in enumerate(twins):
-            twin.step(step, t, **public(row))
+            twin.step(step, t, row)
             largest[i] = max(largest[i], *map(abs, twin.param), 0.0)
             atol = rtol * largest[i]
             assert_allclose(twin.of(params), twin.param, 0, atol, err_msg=f"step {t}")
@@ -278,7 +280,8 @@ def test_states_are_live_zeros_of_the_parameters_kind(rule, dtype):
             assert not a.any()
     for g in (1, 2):
         opt.step([np.full((2, 3), g, dtype), np.full((), g, dtype)])
-    assert all(a.all() for states in opt.state for a in states.values())
+    for states in opt.state[:1] if _core.RULES[rule]["kind"] == "hybrid" else opt.state:
+        assert all(a.all() for a in states.values())
 
 
 @pytest.mark.parametrize("name", ["schedule_free_sgd", "schedule_free_adamw"])

@@ -218,6 +218,7 @@ def test_rules_have_the_names_and_defaults_of_torch(torch, name):
     signature = inspect.signature(getattr(torch.optim, TORCH[name][0])).parameters
     left_out = {"params", "foreach", "capturable", "differentiable", "fused"}
     theirs = {key: p.default for key, p in signature.items() if key not in left_out}
+    theirs.setdefault("maximize", False)  # Muon's has none
     assert ours == theirs
     assert [key for key in ours if key != "maximize"] == [k for k in theirs if k != "maximize"]
 
@@ -617,6 +618,16 @@ EXACT = [  # rule, hyper-parameters, start, gradients, end: numbers that binary 
         [[3.0]],
         [2.5],
     ),
+    # g = 2 + 4, 0 + 1; b = 6, 4
+    (
+        "musgd",
+        {"lr": 0.5, "momentum": 0.5, "weight_decay": 1.0},
+        [4.0],
+        [[2.0], [0.0]],
+        [-1.0],
+    ),
+    # no matrix: half of the rate
+    ("musgd", {"lr": 1.0, "use_muon": True}, [4.0], [[2.0]], [3.0]),
     # z = 4, 2; x = 4, 3; y half way between
     ("schedule_free_sgd", {"beta": 0.5}, [8.0], [[4.0], [2.0]], [2.5]),
     # z = 7, 6 (steps of length lr); x = 7, 6.5
@@ -728,6 +739,7 @@ def test_a_vector_is_the_default_shape(name):
 def test_every_rule_is_held_to_a_peer_and_to_a_hand():
     """Protects the tables here: a rule that is added has its rows."""
     held = TORCH.keys() | OPTAX.keys() | {"sparse_adam", "ftrl"}
+    held |= {"musgd"}  # to Ultralytics' in test_torch_matrix.py
     assert held == reference.RULES.keys()
     assert {name for name, *_ in EXACT} == reference.RULES.keys()
 

@@ -10,14 +10,15 @@ import copy
 import pytest
 
 from fastgd import _core
-from fastgd._hypers import tuple_name
+from fastgd._hypers import VECTOR_RULES, tuple_name
 
 torch = pytest.importorskip("torch")
 ft = pytest.importorskip("fastgd.torch")
 
 CLASSES = {cls.rule_name: cls for cls in ft.Optimizer.__subclasses__()}
-TORCHS = {rule: cls._torch_class for rule, cls in CLASSES.items() if cls._torch_class}
-OWN = sorted(CLASSES.keys() - TORCHS.keys())
+# those that take any shape; ``test_torch_matrix.py`` tests the others
+TORCHS = {rule: CLASSES[rule]._torch_class for rule in VECTOR_RULES if CLASSES[rule]._torch_class}
+OWN = sorted(rule for rule, cls in CLASSES.items() if not cls._torch_class)
 SHAPES = ((3, 4), (5,), (), (0, 2), (2, 3, 4, 5))
 OTHER = {
     "nonnegative": 0.125, "unit": 0.5, "flag": True, "real": 0.25, "above_one": 1.5,
@@ -43,9 +44,9 @@ def rule(request, monkeypatch):
     return request.param
 
 
-@pytest.fixture(params=sorted(CLASSES.keys() - ROWS_ONLY))
+@pytest.fixture(params=sorted(set(VECTOR_RULES) - set(ROWS_ONLY)))
 def any_rule(request):
-    """Name of each rule of the table."""
+    """Name of each rule of the table that takes any shape."""
     return request.param
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from . import DivergenceError, __version__, _core, config, schedules
+from ._hypers import VECTOR_RULES
 from .datasets import (
     DataError,
     Prepared,
@@ -409,7 +410,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--epochs", type=_count, metavar="N", help="passes over the training part")
     add(
         "--optimizer",
-        choices=list(_core.RULES),
+        choices=list(VECTOR_RULES),
         default="adam",
         help="update rule (default: %(default)s)",
     )

@@ -10,7 +10,7 @@ _Array = NDArray[Any]  # float32 or float64
 
 class _Rule(TypedDict):
     number: int
-    kind: str  # "elementwise", "layerwise", "listwise" or "factored"
+    kind: str  # "elementwise", "layerwise", "listwise", "factored", "matrix" or "hybrid"
     states: tuple[tuple[str, str], ...]  # name; when it is kept, as in optim_rules.h
     kept: tuple[str, ...]  # numbers that are carried from step to step
     hypers: tuple[tuple[str, float | None, str], ...]  # name, default, domain
@@ -31,6 +31,7 @@ class _BuildInfo(TypedDict):
     openmp_max_threads: int
 
 __version__: str
+BLOCKWISE: tuple[str, ...]
 RULES: dict[str, _Rule]
 OWN_RULES: dict[str, _OwnRule]
 LOSSES: dict[str, _Loss]

@@ -68,12 +68,14 @@ cdef dict _domains = {
     c.FGD_ABOVE_ONE: "above_one", c.FGD_POSITIVE: "positive", c.FGD_INSIDE_UNIT: "inside_unit",
     c.FGD_OPTIONAL_UNIT: "optional_unit", c.FGD_OPTIONAL: "optional",
     c.FGD_NONPOSITIVE: "nonpositive", c.FGD_AT_LEAST_ONE: "at_least_one",
+    c.FGD_COUNT: "count", c.FGD_ADJUST_LR: "adjust_lr",
 }
 
 
 cdef dict _kinds = {
     c.FGD_ELEMENTWISE: "elementwise", c.FGD_LAYERWISE: "layerwise", c.FGD_LISTWISE: "listwise",
     c.FGD_FACTORED: "factored",
+    c.FGD_MATRIX: "matrix", c.FGD_HYBRID: "hybrid",
 }
 
 
@@ -478,6 +480,8 @@ def train_linear(object params, tuple states, object X, object y, object sample_
     stretch.batch_size, stretch.start, stretch.stop = batch_size, start, stop
 
     cdef const c.fgd_rule_info *row = &c.fgd_rules[rule]
+    if row.kind == c.FGD_MATRIX:
+        raise ValueError(f"rule must take vectors; got {row.name.decode()!r}, which takes matrices")
     if len(states) != row.n_states and states:
         raise ValueError(
             f"states must hold {row.n_states} arrays or None; got {len(states)}")

@@ -28,7 +28,14 @@ DOMAINS: dict[str, tuple[str, Callable[[float], bool]]] = {
     "optional_unit": ("None, or a number, 0 or more and below 1", lambda v: 0 <= v < 1),
     "flag": ("True or False", lambda v: v in (0, 1)),
     "real": ("a finite number", math.isfinite),
+    "count": ("a whole number from 0 to 99", lambda v: 0 <= v < 100 and v == int(v)),
 }
+
+CHOICES: dict[str, tuple[Any, ...]] = {"adjust_lr": (None, "original", "match_rms_adamw")}
+"""By domain, what stands for the numbers 0, 1, ..."""
+
+VECTOR_RULES = tuple(name for name, row in _core.RULES.items() if row["kind"] != "matrix")
+"""The rules that take parameters of any shape."""
 
 MEANINGS = {
     "lr": "Learning rate.",
@@ -63,6 +70,16 @@ MEANINGS = {
     "d_coef": "Factor of that estimate.",
     "beta2_decay": "How the average of squares forgets: in step t a part of ``t**beta2_decay``.",
     "d": "Largest root mean square of a step, in units of the learning rate.",
+    "ns_coefficients": "Those of the iteration: a, b and c of the formula.",
+    "ns_steps": "How often to iterate.",
+    "adjust_lr_fn": (
+        'How the step follows the shape (rows, columns): ``None`` and ``"original"``\n'
+        '``lr * sqrt(max(1, rows / columns))``, ``"match_rms_adamw"``\n'
+        "``lr * 0.2 * sqrt(max(rows, columns))``."
+    ),
+    "use_muon": "Make matrices orthonormal; else SGD alone.",
+    "muon": "Part of `lr` in the step along the orthonormal matrix.",
+    "sgd": "Part of `lr` in the other half of the step, where `use_muon` is true.",
 }
 
 
@@ -80,9 +97,17 @@ def public(rule: str, values: Sequence[Any]) -> dict[str, Any]:
         if together := tuple_name(name):
             found[together] = (*found.get(together, ()), value)
         else:
-            is_flag = domain == "flag" and not callable(value)
-            found[name.rstrip("_")] = bool(value) if is_flag else value
+            found[name.rstrip("_")] = _public_value(value, domain)
     return found
+
+
+def _public_value(value: Any, domain: str) -> Any:
+    """Return the value of a row's hyper-parameter as people give it; schedules as they are."""
+    if callable(value):
+        return value
+    if domain in CHOICES:
+        return CHOICES[domain][int(value)]
+    return bool(value) if domain == "flag" else int(value) if domain == "count" else value
 
 
 def defaults(rule: str) -> dict[str, Any]:
@@ -94,6 +119,10 @@ def number(name: str, value: Any, domain: str) -> float:
     """Return hyper-parameter `name` as a float if it lies in its domain, else raise."""
     if value is None and domain.startswith("optional"):
         return math.nan
+    if domain in CHOICES:
+        if value in CHOICES[domain]:
+            return CHOICES[domain].index(value)
+        raise ValueError(f"{name} must be one of {CHOICES[domain]}; got {value!r}")
     words, allowed = DOMAINS[domain]
     try:
         # float() would also read a number out of a string
@@ -166,6 +195,16 @@ def hyper_values(rule: str, given: Mapping[str, Any]) -> list[float]:
             f"momentum={found['momentum']}, dampening={found['dampening']}"
         )
     return values
+
+
+def check_shape(rule: str, shape: Sequence[int], name: str) -> None:
+    """Refuse, by name, a parameter that is no matrix if `rule` takes nothing else."""
+    is_matrix_rule = rule in _core.RULES and rule not in VECTOR_RULES  # nor one of the user's own
+    if is_matrix_rule and len(shape) not in (2, 4):
+        raise ValueError(
+            f"{name} must be a matrix or the filters of a convolution, with 2 or 4 dimensions, for "
+            f"{rule!r}; got shape {tuple(shape)}"
+        )
 
 
 # ---- states --------------------------------------------------------------------------------------

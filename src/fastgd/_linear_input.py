@@ -18,6 +18,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from . import _core
+from ._hypers import VECTOR_RULES
 from .optim import hyper_values
 from .schedules import SCHEDULES
 
@@ -61,7 +62,7 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "warm_start": ["boolean"],
     "average": [Options(bool, {False})],
     "batch_size": [Interval(Integral, 1, None, closed="left")],
-    "optimizer": [StrOptions(set(_core.RULES)), tuple],
+    "optimizer": [StrOptions(set(VECTOR_RULES)), tuple],
 }
 
 
@@ -77,12 +78,12 @@ def rule_and_hypers(given: Any) -> tuple[str, list[float]]:
     rule, settings = given if len(given) == 2 else (None, None)
     if (
         not isinstance(rule, str)
-        or rule not in _core.RULES
+        or rule not in VECTOR_RULES
         or not isinstance(settings, dict)
         or "lr" in settings
     ):
         raise ValueError(
-            f"optimizer must be one of {', '.join(_core.RULES)}, or a pair of one and a dict of "
+            f"optimizer must be one of {', '.join(VECTOR_RULES)}, or a pair of one and a dict of "
             f"its hyper-parameters other than lr (see eta0); got {given!r}"
         )
     return rule, hyper_values(rule, settings)

@@ -8,9 +8,6 @@ import numpy as np
 from . import _core
 from ._hypers import Array, kept_states, zeros_of
 
-KINDS = ("elementwise", "layerwise", "listwise")
-"""Rules whose step takes a tensor block by block, and so can convert it on the way."""
-
 EIGHT_BIT = ("sgd", "adam", "adamw", "lion")
 """Rules whose states may have 8 bits."""
 
@@ -42,7 +39,7 @@ def check_rule(rule: str, state_dtype: str | None) -> None:
             f'state_dtype must not be "int8" for {rule!r}: rules that have it are '
             f"{', '.join(EIGHT_BIT)}"
         )
-    if _core.RULES[rule]["kind"] not in KINDS:
+    if _core.RULES[rule]["kind"] not in _core.BLOCKWISE:
         raise ValueError(f"state_dtype must be None for {rule!r}; got {state_dtype!r}")
 
 

@@ -15,6 +15,7 @@ from . import _core
 from ._checkpoint import Files
 from ._hypers import (
     Array,
+    check_shape,
     defaults,
     elements,
     hyper_values,
@@ -217,6 +218,8 @@ class Optimizer(StepOptions, Files, _core.Stepper):
         for group in groups:
             own = dict(group)
             arrays, labels = _named(own.pop("params"), len(params))
+            for i, array in enumerate(arrays, len(params)):
+                check_shape(self.rule_name, array.shape, f"params[{i}]")
             own.pop("param_names", None)
             frozen = bool(own.pop("frozen", False))
             check_projection(own.get("projection"))

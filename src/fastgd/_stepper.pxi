@@ -1,5 +1,9 @@
 # Optimizers: the buffers of NumPy arrays. A part of _core.pyx.
 
+# the kinds of rules whose step takes a tensor block by block, and so can convert it on the way
+BLOCKWISE = ("elementwise", "layerwise", "listwise")
+
+
 cdef int _note_units(c.fgd_tensor *t, tuple shape) except -1:
     """Say which elements of a C-contiguous array of `t.size` elements share the first index."""
     t.n_dims = <int>len(shape)
@@ -53,6 +57,8 @@ cdef class Stepper:
     cdef c.fgd_plan *_plans
     cdef double *_sums
     cdef Py_ssize_t _room  # for so many sums
+    cdef void *_desks  # to work on matrices at
+    cdef size_t _desks_size
     cdef char *_frozen  # parameters that rest, whatever their gradient
     cdef uintptr_t *_written  # begin and end of what is written to, ascending
     cdef Py_ssize_t _n_written
@@ -101,11 +107,13 @@ cdef class Stepper:
         PyMem_Free(self._groups)
         PyMem_Free(self._plans)
         PyMem_Free(self._sums)
+        PyMem_Free(self._desks)
         PyMem_Free(self._frozen)
         PyMem_Free(self._written)
         PyMem_Free(self._zeroed)
         self._tensors, self._groups, self._plans = NULL, NULL, NULL
         self._sums, self._frozen, self._written, self._zeroed = NULL, NULL, NULL, NULL
+        self._desks, self._desks_size = NULL, 0
         self._n = self._room = 0
 
     cdef int _make_room(self) except -1:
@@ -133,6 +141,9 @@ cdef class Stepper:
             self._set_dtypes(i, states[i])
             _note_units(&self._tensors[i], self.params[i].shape)
             self._tensors[i].slow = NULL if slow is None else cnp.PyArray_DATA(slow[i])
+            if self.params[i].ndim >= 2:
+                self._tensors[i].outer = self.params[i].shape[0]
+                self._tensors[i].sides[0], self._tensors[i].sides[1] = self.params[i].shape[-2:]
             self._tensors[i].average = NULL if averages is None else cnp.PyArray_DATA(averages[i])
             self._note_matrices(i, self.params[i].shape)
             for k, state in enumerate(states[i][:n_states]):
@@ -144,6 +155,15 @@ cdef class Stepper:
             self._written[2 * k + 1] = end
         self._n_written = len(spans)
 
+    cdef int _make_matrix_room(self, int team) except -1:
+        cdef size_t wanted = c.fgd_matrix_room(self._tensors, self._groups, self._n, team)
+        if wanted > self._desks_size:
+            room = PyMem_Realloc(self._desks, wanted)
+            if not room:
+                raise MemoryError
+            self._desks, self._desks_size = room, wanted
+        return 0
+
     cdef int _check(self, list states, averages, slow) except -1:
         """Refuse buffers that the kernels cannot take."""
         cdef int dtype, param_dtype
@@ -152,7 +172,7 @@ cdef class Stepper:
             param_dtype = _describe_param(param, f"params[{i}]")
             dtype = _computed(param_dtype)
             self._check_rule(i, dtype)
-            if param_dtype != dtype and RULES[self.rule]["kind"] == "factored":
+            if param_dtype != dtype and RULES[self.rule]["kind"] not in BLOCKWISE:
                 raise TypeError(f"params[{i}] must be of dtype float32 or float64 for "
                                 f"{self.rule!r}; got {param.dtype}")
             for k, state in enumerate(states[i]):
@@ -454,9 +474,10 @@ cdef class Stepper:
         self._options.grad_scale, self._options.zero_grads = grad_scale, zero_grads
         self._note_what_is_due()
         self._options.step = self.t
+        self._make_matrix_room(team)
         with nogil:
-            status = c.fgd_step(&self._report, self._tensors, self._plans, self._sums, self._groups,
-                                &self._options, self._n, team)
+            status = c.fgd_step(&self._report, self._tensors, self._plans, self._sums, self._desks,
+                                self._groups, &self._options, self._n, team)
         if status == c.FGD_NOT_FINITE:
             self.skipped += 1
             if self.skips:

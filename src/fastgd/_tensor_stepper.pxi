@@ -93,6 +93,17 @@ cdef void _note_layout(c.fgd_tensor *t, const dl.Tensor *like) noexcept:
         t.unit_stride = like.strides[0] * (_reals(like) // _size(like) if t.size else 1)
 
 
+cdef int _lie(const dl.Tensor *t) noexcept:
+    """How the first dimension lies among the others: 0 outermost, 1 innermost, -1 between them."""
+    cdef bint outside = True, inside = True
+    cdef int d
+    for d in range(1, t.ndim):
+        if t.shape[0] != 1 and t.shape[d] != 1:
+            outside &= t.strides[0] > t.strides[d]
+            inside &= t.strides[0] < t.strides[d]
+    return 0 if outside else 1 if inside else -1
+
+
 cdef inline PyObject *_value(state, name) noexcept:
     """Item of a dict, borrowed; NULL if either or the item is None or missing."""
     cdef PyObject *found = NULL if state is None or name is None else PyDict_GetItem(state, name)
@@ -419,6 +430,22 @@ cdef class TensorStepper(Stepper):
             raise TypeError(f"projection must be None for {self._name(i)} of {param.dtype}")
         return 0
 
+    cdef int _look_at_shape(self, Py_ssize_t i, const dl.Tensor *param) except -1:
+        """Note the shape of a parameter that is to be made orthonormal."""
+        cdef c.fgd_tensor *t = &self._tensors[i]
+        t.outer = 0
+        if not c.fgd_wants_matrices(&self._groups[t.group], t.dtype) or param.ndim < 2:
+            return 0
+        if param.dtype.code == dl.COMPLEX:
+            raise TypeError(f"{self._name(i)} must be real, to be made orthonormal")
+        t.outer, t.turned = param.shape[0], _lie(param)
+        t.sides[0], t.sides[1] = param.shape[param.ndim - 2], param.shape[param.ndim - 1]
+        if t.turned < 0:
+            raise ValueError(f"{self._name(i)} must have its first dimension before or behind all "
+                             "others in memory, to be a matrix; got strides "
+                             f"{[param.strides[d] for d in range(param.ndim)]}")
+        return 0
+
     cdef int _look_up(self, list grads, list touched, list made) except -1:
         """Fill the table from the tensors as they are now; nothing is changed yet."""
         cdef Py_ssize_t i
@@ -478,6 +505,7 @@ cdef class TensorStepper(Stepper):
                 self._check_short(i, param)
             if i < self._n_params:
                 self._check_rule(i, dtype)
+                self._look_at_shape(i, &found)
                 self._look_up_states(i, &found, grad is not None, made)
             if rows is not None:
                 indices, grad, first_axis = rows
@@ -633,9 +661,10 @@ cdef class TensorStepper(Stepper):
             self._check_grads()
             self._make_room()
             self._note_what_is_due()
+            self._make_matrix_room(team)
             with nogil:
                 status = c.fgd_step(&self._report, self._tensors, self._plans, self._sums,
-                                    self._groups, &self._options, self._n, team)
+                                    self._desks, self._groups, &self._options, self._n, team)
         finally:
             if status != c.FGD_OK:
                 self._entries = [None]  # look again

@@ -30,12 +30,16 @@ cdef extern from "fastgd.h" nogil:
         FGD_OPTIONAL
         FGD_NONPOSITIVE
         FGD_AT_LEAST_ONE
+        FGD_COUNT
+        FGD_ADJUST_LR
 
     ctypedef enum fgd_kind:
         FGD_ELEMENTWISE
         FGD_LAYERWISE
         FGD_LISTWISE
         FGD_FACTORED
+        FGD_MATRIX
+        FGD_HYBRID
 
     enum:
         FGD_MAX_STATES
@@ -104,6 +108,9 @@ cdef extern from "fastgd.h" nogil:
         int grad_dtype
         int *state_dtype
         void *master
+        ptrdiff_t outer
+        ptrdiff_t *sides
+        int turned
         int64_t t
         int64_t since
         double *kept
@@ -198,8 +205,11 @@ cdef extern from "fastgd.h" nogil:
     int fgd_use(int i)
 
     fgd_status fgd_step(fgd_report *report, fgd_tensor *tensors, fgd_plan *plans, double *sums,
-                        const fgd_group *groups, const fgd_options *options, ptrdiff_t n_tensors,
-                        int threads)
+                        void *room, const fgd_group *groups, const fgd_options *options,
+                        ptrdiff_t n_tensors, int threads)
+    int fgd_wants_matrices(const fgd_group *group, int dtype)
+    size_t fgd_matrix_room(const fgd_tensor *tensors, const fgd_group *groups,
+                           ptrdiff_t n_tensors, int threads)
     ptrdiff_t fgd_n_sums(const fgd_tensor *tensors, const fgd_options *options, ptrdiff_t n_tensors)
     void fgd_average(fgd_tensor *tensors, const fgd_group *groups, const fgd_options *options,
                      ptrdiff_t n_tensors, int threads)

@@ -29,8 +29,8 @@ if not hasattr(Tensor, "__dlpack_c_exchange_api__"):
 
 from . import _core, optim
 from ._core import NonFiniteError
-from ._hypers import defaults, hyper_values, kept_states
-from ._low_precision import KINDS, check_rule, checked_state_dtype
+from ._hypers import check_shape, defaults, hyper_values, kept_states
+from ._low_precision import check_rule, checked_state_dtype
 from ._optimizer import signature_of
 from ._rows import ROWS_ONLY, TAKES_ROWS, WHOLE
 from ._step_options import (
@@ -246,7 +246,8 @@ class Optimizer(StepOptions, torch.optim.Optimizer):
         cls.rule_name = rule
         is_ours = rule in _core.RULES  # not one of the user's own
         cls._torch_class = getattr(torch.optim, cls.__name__, None) if is_ours else None
-        cls._counter = None if rule == "sgd" else "step"
+        uncounted = rule == "sgd" or (is_ours and _core.RULES[rule]["kind"] in ("matrix", "hybrid"))
+        cls._counter = None if uncounted else "step"
         cls._names = tuple(defaults(rule))
         cls.__signature__ = _signature(cls._torch_class, rule)
 
@@ -259,8 +260,10 @@ class Optimizer(StepOptions, torch.optim.Optimizer):
         _refuse(given)
         settings = {**defaults(self.rule_name), **dict.fromkeys((*_ONE_WAY, *_REFUSED)), **given}
         if self._torch_class is not None:  # it checks the arguments and names its groups' keys
-            twin = self._torch_class([torch.zeros(1)], **given)
-            settings = twin.defaults
+            theirs = signature(self._torch_class).parameters
+            given = {name: value for name, value in given.items() if name in theirs}
+            twin = self._torch_class([torch.zeros(1, 1)], **given)
+            settings = {**{n: settings[n] for n in self._names if n not in theirs}, **twin.defaults}
         hyper_values(self.rule_name, {name: plain(settings[name]) for name in self._names})
         self.t = self._skipped = 0
         self._last: tuple[float, float, float, bool] | None = None
@@ -306,8 +309,9 @@ class Optimizer(StepOptions, torch.optim.Optimizer):
             self._check_projection(group.get("projection"))
             first = sum(len(before["params"]) for before in self.param_groups[:-1])
             for i, param in enumerate(group["params"]):
+                name = f" ({group['param_names'][i]})" if "param_names" in group else ""
+                check_shape(self.rule_name, param.shape, f"params[{first + i}]{name}")
                 if not self.fallback and not fits(param, self._dtypes):
-                    name = f" ({group['param_names'][i]})" if "param_names" in group else ""
                     raise TypeError(
                         f"params[{first + i}]{name} must be {FIT}; got {kind(param)} "
                         "(fallback=True leaves such to torch.optim)"
@@ -486,7 +490,7 @@ class Optimizer(StepOptions, torch.optim.Optimizer):
 
     def _fall_back(self, odd: set[int]) -> None:
         """Let torch's own class, on the same states, update what cannot be updated here."""
-        twin = self._torch_class([torch.zeros(1)])
+        twin = self._torch_class([torch.zeros(1, 1)])
         twin.state, twin.param_groups = self.state, []
         first = 0
         for group in self.param_groups:
@@ -555,7 +559,7 @@ class Optimizer(StepOptions, torch.optim.Optimizer):
     @property
     def _dtypes(self) -> tuple[torch.dtype, ...]:
         """Dtypes that a parameter may have."""
-        short = SHORT if _core.RULES[self.rule_name]["kind"] in KINDS else ()
+        short = SHORT if _core.RULES[self.rule_name]["kind"] in _core.BLOCKWISE else ()
         return (*DTYPES, *short) if self.state_dtype is None else (*DTYPES[:2], *short)
 
     def _has_master(self, param: Tensor) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from ._common import State, Vector
 from .adaptive import adadelta, adagrad, ftrl, rmsprop
-from .layerwise import adafactor, lamb, lars, muon, newton_schulz
+from .layerwise import adafactor, lamb, lars, muon, musgd, newton_schulz
 from .moments import adabelief, adam, adamax, adamw, adan, nadam, radam, sparse_adam, yogi
 from .momentum import asgd, lion, rprop, sgd, signum
 from .tuning_free import prodigy, schedule_free_adamw, schedule_free_eval, schedule_free_sgd
@@ -34,6 +34,7 @@ __all__ = [
     "lars",
     "lion",
     "muon",
+    "musgd",
     "nadam",
     "newton_schulz",
     "prodigy",
@@ -76,6 +77,7 @@ RULES: dict[str, Rule] = {
         lamb,
         adafactor,
         muon,
+        musgd,
         schedule_free_sgd,
         schedule_free_adamw,
         prodigy,
