@@ -53,12 +53,14 @@ def test_every_option_set_goes_torchs_way(name, k, dtype):
     shapes = [(4, 3), (1, 5)] if name == "Muon" else [(4, 3), (5,), ()]
     params = [torch.randn(s, dtype=dtype).requires_grad_() for s in shapes]
     twins = [p.detach().clone().requires_grad_() for p in params]
+    paths = [0.0] * len(params)
     ours = getattr(ft, name)(params, **copy.deepcopy(kwargs))
     theirs = info.optim_cls(twins, **kwargs)
     for step in range(7):
         grads_for(info, params)
         for p, q in zip(params, twins, strict=True):
             q.grad = p.grad.clone()
+        before = [q.detach().clone() for q in twins]
         if step == 3:  # nothing moves without gradients
             ours.zero_grad()
             theirs.zero_grad()
@@ -68,8 +70,11 @@ def test_every_option_set_goes_torchs_way(name, k, dtype):
         else:
             ours.step()
             theirs.step()
-        for p, q in zip(params, twins, strict=True):
-            torch.testing.assert_close(p, q)
+        for k, (p, q) in enumerate(zip(params, twins, strict=True)):
+            paths[k] += (q - before[k]).detach().abs().max().item()
+            # torch makes matrices orthonormal in bfloat16
+            close = {"rtol": 0, "atol": 0.1 * paths[k]} if name == "Muon" else {}
+            torch.testing.assert_close(p, q, **close)
 
 
 ERRORS = [

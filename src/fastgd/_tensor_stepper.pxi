@@ -437,7 +437,7 @@ cdef class TensorStepper(Stepper):
         if not c.fgd_wants_matrices(&self._groups[t.group], t.dtype) or param.ndim < 2:
             return 0
         if param.dtype.code == dl.COMPLEX:
-            raise TypeError(f"{self._name(i)} must be real, to be made orthonormal")
+            raise RuntimeError(f"{self._name(i)} must be real, to be made orthonormal")  # as torch
         t.outer, t.turned = param.shape[0], _lie(param)
         t.sides[0], t.sides[1] = param.shape[param.ndim - 2], param.shape[param.ndim - 1]
         if t.turned < 0:

@@ -308,11 +308,12 @@ class Optimizer(StepOptions, torch.optim.Optimizer):
             hyper_values(self.rule_name, {name: plain(group[name]) for name in self._names})
             self._check_projection(group.get("projection"))
             first = sum(len(before["params"]) for before in self.param_groups[:-1])
+            error = ValueError if self.rule_name in ROWS_ONLY else TypeError  # as torch
             for i, param in enumerate(group["params"]):
                 name = f" ({group['param_names'][i]})" if "param_names" in group else ""
                 check_shape(self.rule_name, param.shape, f"params[{first + i}]{name}")
                 if not self.fallback and not fits(param, self._dtypes):
-                    raise TypeError(
+                    raise error(
                         f"params[{first + i}]{name} must be {FIT}; got {kind(param)} "
                         "(fallback=True leaves such to torch.optim)"
                     )
@@ -560,7 +561,8 @@ class Optimizer(StepOptions, torch.optim.Optimizer):
     def _dtypes(self) -> tuple[torch.dtype, ...]:
         """Dtypes that a parameter may have."""
         short = SHORT if _core.RULES[self.rule_name]["kind"] in _core.BLOCKWISE else ()
-        return (*DTYPES, *short) if self.state_dtype is None else (*DTYPES[:2], *short)
+        real = self.state_dtype is not None or self.rule_name in ROWS_ONLY
+        return (*DTYPES[:2], *short) if real else (*DTYPES, *short)
 
     def _has_master(self, param: Tensor) -> bool:
         """Whether a parameter has a float32 copy among its states."""
@@ -711,7 +713,7 @@ Examples
 --------
 >>> import torch
 >>> from fastgd.torch import {name}
->>> w = torch.tensor([5.0], dtype=torch.float64, requires_grad=True)
+>>> w = torch.tensor([[5.0]], dtype=torch.float64, requires_grad=True)
 >>> opt = {name}([w], lr=0.1)
 >>> loss = (w - 2).square().sum()
 >>> loss.backward(){sparse}
