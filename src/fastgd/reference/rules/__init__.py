@@ -10,7 +10,8 @@ from collections.abc import Callable
 
 from ._common import State, Vector
 from .adaptive import adadelta, adagrad, ftrl, rmsprop
-from .layerwise import adafactor, lamb, lars, muon, musgd, newton_schulz
+from .layerwise import adafactor, lamb, lars
+from .matrix import muon, musgd, newton_schulz
 from .moments import adabelief, adam, adamax, adamw, adan, nadam, radam, sparse_adam, yogi
 from .momentum import asgd, lion, rprop, sgd, signum
 from .tuning_free import prodigy, schedule_free_adamw, schedule_free_eval, schedule_free_sgd
