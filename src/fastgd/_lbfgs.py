@@ -11,7 +11,8 @@ an iteration, leaves a state that goes on from the last accepted iterate as if n
 import math
 import operator
 from collections.abc import Mapping
-from typing import Any, NamedTuple, Protocol
+from inspect import cleandoc
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -20,6 +21,9 @@ from . import _core
 from ._hypers import Array, number
 from ._line_search import Point, strong_wolfe
 from ._saved import fill
+from ._step_options import entry
+
+_Class = TypeVar("_Class")
 
 CURVATURE = 1e-10  # a pair with y . s below this is not remembered
 
@@ -34,6 +38,48 @@ DEFAULTS: dict[str, Any] = {
     "history_size": 100,
     "line_search_fn": None,
 }
+
+
+_MEANINGS = {
+    "lr": (
+        "float",
+        "Length of a step in units of the quasi-Newton step, or where the line search begins.",
+    ),
+    "max_iter": ("int", "Iterations in one call of ``step``, at most."),
+    "max_eval": (
+        "int",
+        "Evaluations in one call of ``step`` after which no further iteration begins; None takes\n"
+        "``max_iter * 5 // 4``.",
+    ),
+    "tolerance_grad": ("float", "A step ends where no element of the gradient is larger."),
+    "tolerance_change": (
+        "float",
+        "A step ends where no parameter, or where the loss changes by no more.",
+    ),
+    "history_size": (
+        "int",
+        "How many pairs of vectors are remembered. Memory for one more is allocated at once.",
+    ),
+    "line_search_fn": (
+        '{None, "strong_wolfe"}',
+        "How far to go along a direction: always `lr`, or to a point that satisfies the strong\n"
+        "Wolfe conditions.",
+    ),
+    "nonfinite": (
+        '{"raise", "skip"}',
+        "What to do about a loss or gradient that is NaN or infinite: raise\n"
+        ":class:`NonFiniteError`, or end the step; both with the parameters at the last point\n"
+        "that was accepted. Keyword-only.",
+    ),
+}
+
+
+def with_settings(cls: type[_Class]) -> type[_Class]:
+    """Put what the arguments mean into a class's docstring, in the place of ``{settings}``."""
+    defaults = {**DEFAULTS, "nonfinite": "raise"}
+    entries = [entry(name, kind, defaults[name], text) for name, (kind, text) in _MEANINGS.items()]
+    cls.__doc__ = cleandoc(cls.__doc__ or "").replace("{settings}", "\n".join(entries))
+    return cls
 
 
 class Settings(NamedTuple):

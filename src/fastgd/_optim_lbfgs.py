@@ -15,6 +15,7 @@ from ._lbfgs import (
     Settings,
     checked_nonfinite,
     checked_settings,
+    with_settings,
 )
 from ._optimizer import _groups_of, _named
 
@@ -33,6 +34,7 @@ def _setting(name: str) -> property:
     return property(get, set_, doc=f"Argument `{name}`; may be assigned between steps.")
 
 
+@with_settings
 class LBFGS(Files):
     """L-BFGS: quasi-Newton steps for full batches; ``torch.optim.LBFGS``.
 
@@ -43,26 +45,7 @@ class LBFGS(Files):
     ----------
     params : ndarray or iterable of ndarray, or of (name, ndarray)
         C-contiguous, writeable, all float32 or all float64, of any shape; updated in place.
-    lr : float, default=1
-        Length of a step in units of the quasi-Newton step, or where the line search begins.
-    max_iter : int, default=20
-        Iterations in one call of ``step``, at most.
-    max_eval : int, default=None
-        Evaluations in one call of ``step`` after which no further iteration begins; None takes
-        ``max_iter * 5 // 4``.
-    tolerance_grad : float, default=1e-7
-        A step ends where no element of the gradient is larger.
-    tolerance_change : float, default=1e-9
-        A step ends where no parameter, or where the loss changes by no more.
-    history_size : int, default=100
-        How many pairs of vectors are remembered. Memory for one more is allocated at once.
-    line_search_fn : {None, "strong_wolfe"}, default=None
-        How far to go along a direction: always `lr`, or to a point that satisfies the strong Wolfe
-        conditions.
-    nonfinite : {"raise", "skip"}, default="raise"
-        What to do about a loss or gradient that is NaN or infinite: raise
-        :class:`NonFiniteError`, or end the step; both with the parameters at the last point that
-        was accepted. Keyword-only.
+    {settings}
 
     Attributes
     ----------
