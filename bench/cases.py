@@ -13,11 +13,12 @@ from typing import NamedTuple, TypeAlias
 
 @dataclass(frozen=True)
 class Step:
-    """One optimizer step over one float32 array of `size` parameters."""
+    """One optimizer step over one float32 array of `size` parameters; states in `state_dtype`."""
 
     rule: str
     size: int
     threads: int = 1
+    state_dtype: str | None = None
 
     def __str__(self) -> str:
         """Name the case in one line."""
@@ -26,7 +27,8 @@ class Step:
     @property
     def family(self) -> str:
         """What the peers that are compared have in common."""
-        return f"{self.rule}, {self.size:,} parameters"
+        states = f", states in {self.state_dtype}" if self.state_dtype else ""
+        return f"{self.rule}, {self.size:,} parameters{states}"
 
     def within(self, limit: int) -> tuple[Step, float]:
         """Return the case cut to `limit` parameters, and how many times it the whole one is."""
@@ -223,7 +225,14 @@ SHAPES = (
     Shape(1_000_000, 20, block=7, full=4),
 )
 SIZES = (1_000, 100_000, 1_000_000, 25_000_000)
-RULES = ("SGD", "AdamW")
+# rule -> the peers that have it
+RULES = {
+    "SGD": ("torch fused", "torch foreach", "numpy", "reference"),
+    "AdamW": ("torch fused", "torch foreach", "numpy", "reference"),
+    "Lion": ("numpy", "reference"),
+}
+# dtype of AdamW's states -> promised ratio to torch's fused step with float32 states
+STATE_FLOORS = {"bfloat16": 1.25, "int8": 1.4}
 # rule, size, peer -> promised ratio
 STEP_FLOORS = {
     ("AdamW", 1_000, "torch fused"): 15.0,
@@ -273,6 +282,7 @@ def groups(shrink: int = 1, threads: Sequence[int] = (1, 2)) -> list[Group]:
         _import(),
         *linear,
         *_optim(shrink, threads),
+        *_states(shrink, threads),
         *_model(threads),
         *_matrices(threads),
         *_lbfgs(shrink, threads),
@@ -324,26 +334,38 @@ def _reference(shrink: int, threads: Sequence[int]) -> Group:
 
 
 def _optim(shrink: int, threads: Sequence[int]) -> Iterator[Group]:
-    for rule in RULES:
+    for rule, peers in RULES.items():
         for size in SIZES:
             for n in threads:
                 case = Step(rule, max(size // shrink, SIZES[0]), n)
-                serial = replace(case, threads=1)
-                sides = {
-                    "torch fused": case,
-                    "torch foreach": case,
-                    "numpy": serial,
-                    "reference": serial,
-                }
                 yield Group(
                     f"{rule.lower()}-{size}" + (f"-threads{n}" if n > 1 else ""),
                     "Optimizer, one step, float32",
                     tuple(
-                        Comparison(case, peer, theirs, STEP_FLOORS.get((rule, size, peer)))
-                        for peer, theirs in sides.items()
+                        Comparison(
+                            case,
+                            peer,
+                            case if peer.startswith("torch") else replace(case, threads=1),
+                            STEP_FLOORS.get((rule, size, peer)),
+                            0.9 if size == SIZES[-1] else None,
+                        )
+                        for peer in peers
                     ),
                     probe="update" if 8 * case.size > CACHES else None,
                 )
+
+
+def _states(shrink: int, threads: Sequence[int]) -> Iterator[Group]:
+    for n in threads:
+        theirs = Step("AdamW", max(SIZES[-1] // shrink, SIZES[0]), n)
+        yield Group(
+            "states" + (f"-threads{n}" if n > 1 else ""),
+            "AdamW with states of fewer bits, one step",
+            tuple(
+                Comparison(replace(theirs, state_dtype=dtype), "torch fused", theirs, floor)
+                for dtype, floor in STATE_FLOORS.items()
+            ),
+        )
 
 
 def _model(threads: Sequence[int]) -> Iterator[Group]:

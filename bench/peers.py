@@ -46,6 +46,7 @@ Floats: TypeAlias = NDArray[np.float32]
 HYPER: dict[str, dict[str, float]] = {
     "SGD": {"lr": 1e-2, "momentum": 0.9},
     "AdamW": {"lr": 1e-3, "weight_decay": 1e-2},
+    "Lion": {"lr": 1e-4},
 }
 # as Ultralytics trains
 MODEL_HYPER: dict[str, dict[str, Any]] = {
@@ -121,7 +122,7 @@ def _fastgd_step(case: Step) -> Work:
     p, g = _parameters(case)
     # like the others, without a look at the gradients first
     make = getattr(_module("fastgd.optim"), case.rule)
-    optimizer = make(p, nonfinite="apply", **HYPER[case.rule])
+    optimizer = make(p, nonfinite="apply", state_dtype=case.state_dtype, **HYPER[case.rule])
     return lambda: optimizer.step(g)
 
 
@@ -174,7 +175,29 @@ def _numpy_adamw(p: Floats, g: Floats, lr: float, weight_decay: float) -> Work:
     return step
 
 
-NUMPY_RULES: dict[str, Callable[..., Work]] = {"SGD": _numpy_sgd, "AdamW": _numpy_adamw}
+def _numpy_lion(p: Floats, g: Floats, lr: float) -> Work:
+    beta1, beta2 = 0.9, 0.99
+    mean, ahead, scratch = np.zeros_like(p), np.empty_like(p), np.empty_like(p)
+
+    def step() -> None:
+        np.multiply(mean, beta1, out=ahead)
+        np.multiply(g, 1 - beta1, out=scratch)
+        np.add(ahead, scratch, out=ahead)
+        np.sign(ahead, out=ahead)
+        np.multiply(ahead, lr, out=ahead)
+        np.subtract(p, ahead, out=p)
+        np.multiply(mean, beta2, out=mean)
+        np.multiply(g, 1 - beta2, out=scratch)
+        np.add(mean, scratch, out=mean)
+
+    return step
+
+
+NUMPY_RULES: dict[str, Callable[..., Work]] = {
+    "SGD": _numpy_sgd,
+    "AdamW": _numpy_adamw,
+    "Lion": _numpy_lion,
+}
 
 
 def _numpy_step(case: Step) -> Work:
