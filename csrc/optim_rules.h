@@ -127,7 +127,7 @@
 
 #ifdef T /* the formulas, for one dtype; SQRT is its square root */
 
-#define SIGN(x) ((x) > 0 ? (T)1 : (x) < 0 ? (T)-1 : (x)) /* NaN stays NaN */
+#define SIGN(x) ((x) > 0 ? (T)1 : (x) < 0 ? (T) - 1 : (x)) /* NaN stays NaN */
 #define MAX(a, b) ((a) > (b) ? (a) : (b))
 #define MIN(a, b) ((a) < (b) ? (a) : (b))
 
