@@ -7,7 +7,7 @@
 
 /* Working memory for one matrix: two like it; of (m, m) each, m its smaller side, Gram matrices and polynomials of
  * them; sums of squares, one for each chunk. */
-enum { FGD_N_GRAMS = 5 };
+enum { FGD_N_GRAMS = 3 };
 
 typedef struct {
     void *x, *y, *grams[FGD_N_GRAMS];

@@ -18,64 +18,65 @@ static void N(scale_rows)(const fgd_mate *mate, T *x, ptrdiff_t rows, ptrdiff_t 
     for (ptrdiff_t i = N(first_row)(rows, mate->me, mate->all) * columns; i < end; i++) x[i] *= factor;
 }
 
-/* out (columns, rows) = in (rows, columns)' factor; mates share the rows of `in` */
-static void N(turn)(const fgd_mate *mate, T *out, const T *in, ptrdiff_t rows, ptrdiff_t columns, T factor)
+enum { N(STRIP) = 16 }; /* rows of a symmetric matrix that one mate takes */
+
+/* Of the rows [i, end), the part below the diagonal from that above it. */
+static void N(mirror_strip)(T *a, ptrdiff_t m, ptrdiff_t i, ptrdiff_t end)
 {
-    const ptrdiff_t first = N(first_row)(rows, mate->me, mate->all);
-    const ptrdiff_t end = N(first_row)(rows, mate->me + 1, mate->all);
-    N(transpose)(out + first, rows, in + first * columns, columns, end - first, columns, factor);
+    for (ptrdiff_t r = i; r < end; r++)
+        for (ptrdiff_t c = r + 1; c < end; c++) a[c * m + r] = a[r * m + c];
+    N(transpose)(a + end * m + i, m, a + i * m + end, m, end - i, m - end);
 }
 
-/* The part below the diagonal from that above it; mates share the rows above. */
-static void N(mirror)(const fgd_mate *mate, T *a, ptrdiff_t m)
+/* a = left right, if that is symmetric */
+static void N(symmetric_product)(fgd_mate *mate, T *a, const T *left, ptrdiff_t to_row, ptrdiff_t to_next,
+                                 const T *right, ptrdiff_t right_row, ptrdiff_t right_next, ptrdiff_t m,
+                                 ptrdiff_t depth)
 {
-    enum { STRIP = 16 };
-    for (ptrdiff_t i = mate->me * STRIP; i < m; i += mate->all * STRIP) {
-        const ptrdiff_t end = i + STRIP < m ? i + STRIP : m;
-        for (ptrdiff_t r = i; r < end; r++)
-            for (ptrdiff_t c = r + 1; c < end; c++) a[c * m + r] = a[r * m + c];
-        N(transpose)(a + end * m + i, m, a + i * m + end, m, end - i, m - end, 1);
-    }
+    N(product)(mate, a, left, to_row, to_next, right, right_row, right_next, m, m, depth, 1);
+    fgd_wait_for_mates(mate);
+    for (ptrdiff_t i = mate->me * N(STRIP); i < m; i += mate->all * N(STRIP))
+        N(mirror_strip)(a, m, i, N(least)(i + N(STRIP), m));
+    fgd_wait_for_mates(mate);
 }
 
 /* out = left right, of two symmetric matrices that commute */
-static void N(symmetric_product)(fgd_mate *mate, T *out, const T *left, const T *right, ptrdiff_t m)
+static void N(commuting_product)(fgd_mate *mate, T *out, const T *left, const T *right, ptrdiff_t m)
 {
-    N(product)(mate, out, left, m, 1, right, m, m, m, 1);
-    fgd_wait_for_mates(mate);
-    N(mirror)(mate, out, m);
-    fgd_wait_for_mates(mate);
+    N(symmetric_product)(mate, out, left, m, 1, right, m, 1, m, m);
 }
 
 /* out = p(a) */
 static void N(polynomial)(fgd_mate *mate, T *restrict out, const T *restrict a, ptrdiff_t m, const fgd_iteration *p)
 {
     const T p0 = (T)p->a, p1 = (T)p->b, p2 = (T)p->c;
-    N(product)(mate, out, a, m, 1, a, m, m, m, 1);
+    N(product)(mate, out, a, m, 1, a, m, 1, m, m, m, 1);
     fgd_wait_for_mates(mate);
-    const ptrdiff_t end = N(first_row)(m, mate->me + 1, mate->all);
-    for (ptrdiff_t i = N(first_row)(m, mate->me, mate->all); i < end; i++) {
-        for (ptrdiff_t j = i; j < m; j++) out[i * m + j] = p2 * out[i * m + j] + p1 * a[i * m + j];
-        out[i * m + i] += p0;
+    for (ptrdiff_t i = mate->me * N(STRIP); i < m; i += mate->all * N(STRIP)) {
+        const ptrdiff_t end = N(least)(i + N(STRIP), m);
+        for (ptrdiff_t r = i; r < end; r++) {
+            for (ptrdiff_t c = r; c < m; c++) out[r * m + c] = p2 * out[r * m + c] + p1 * a[r * m + c];
+            out[r * m + r] += p0;
+        }
+        N(mirror_strip)(out, m, i, end);
     }
-    fgd_wait_for_mates(mate);
-    N(mirror)(mate, out, m);
     fgd_wait_for_mates(mate);
 }
 
-/* What so many iterations multiply a matrix with this Gram matrix by; gives where it is. */
-static const T *N(iterate)(fgd_mate *mate, ptrdiff_t m, int steps, const fgd_iteration *p)
+/* What so many iterations multiply a matrix with this Gram matrix by; gives where it is. There is more room for one
+ * matrix like it. */
+static const T *N(iterate)(fgd_mate *mate, T *room, ptrdiff_t m, int steps, const fgd_iteration *p)
 {
-    T *a = mate->desk.grams[0], *b = mate->desk.grams[1], *pa = mate->desk.grams[2], *q = mate->desk.grams[3];
-    T *room = mate->desk.grams[4], *swapped;
+    T *a = mate->desk.grams[0], *b = mate->desk.grams[1], *q = mate->desk.grams[2], *swapped;
     N(polynomial)(mate, q, a, m, p);
+    const T *pa = q;
     for (int k = 1; k < steps; k++) {
-        const T *last = k == 1 ? q : pa;
-        N(symmetric_product)(mate, b, last, a, m);
-        N(symmetric_product)(mate, a, last, b, m);
-        N(polynomial)(mate, pa, a, m, p);
-        N(symmetric_product)(mate, room, pa, q, m);
-        swapped = q, q = room, room = swapped;
+        N(commuting_product)(mate, b, pa, a, m);
+        N(commuting_product)(mate, a, pa, b, m);
+        N(polynomial)(mate, room, a, m, p);
+        pa = room;
+        N(commuting_product)(mate, b, pa, q, m);
+        swapped = q, q = b, b = swapped;
     }
     return q;
 }
@@ -89,29 +90,22 @@ static const void *N(orthonormalize)(fgd_mate *mate, const fgd_tensor *tensor, c
     if (length == 0) length = 1; /* so is the matrix */
     const ptrdiff_t others = tensor->size / tensor->outer;
     const ptrdiff_t rows = tensor->turned ? others : tensor->outer, columns = tensor->size / rows;
-    const ptrdiff_t n = rows < columns ? columns : rows, m = tensor->size / n;
+    const int wide = rows < columns;
     T *x = mate->desk.x, *y = mate->desk.y, *swapped;
-    if (rows < columns) {
-        N(turn)(mate, y, x, rows, columns, (T)(1 / length));
-        swapped = x, x = y, y = swapped;
-    } else {
-        N(scale_rows)(mate, x, rows, columns, (T)(1 / length));
-    }
+    const ptrdiff_t n = wide ? columns : rows, m = wide ? rows : columns; /* the iteration is that of (n, m) */
+    const ptrdiff_t to_row = wide ? 1 : m, to_next = wide ? n : 1;
+    N(scale_rows)(mate, x, rows, columns, (T)(1 / length));
     fgd_wait_for_mates(mate);
     const int most = n > m ? FGD_GRAM_STEPS : 1;
     for (int left = iteration->steps; left > 0; left -= most) {
-        N(product)(mate, mate->desk.grams[0], x, 1, m, x, m, m, n, 1);
-        fgd_wait_for_mates(mate);
-        N(mirror)(mate, mate->desk.grams[0], m);
-        fgd_wait_for_mates(mate);
-        N(product)(mate, y, x, m, 1, N(iterate)(mate, m, left < most ? left : most, iteration), n, m, m, 0);
+        N(symmetric_product)(mate, mate->desk.grams[0], x, to_next, to_row, x, to_row, to_next, m, n);
+        const T *q = N(iterate)(mate, y, m, left < most ? left : most, iteration);
+        if (wide) /* (x q)' = q x' */
+            N(product)(mate, y, q, m, 1, x, n, 1, m, n, m, 0);
+        else
+            N(product)(mate, y, x, m, 1, q, m, 1, n, m, m, 0);
         fgd_wait_for_mates(mate);
         swapped = x, x = y, y = swapped;
-    }
-    if (rows < columns) {
-        N(turn)(mate, y, x, columns, rows, 1);
-        fgd_wait_for_mates(mate);
-        x = y;
     }
     return x;
 }

@@ -70,16 +70,66 @@ typedef T N(vector);
 #define VECTOR_IN(p) (*(p))
 #endif
 
-/* The columns [0, columns) of `depth` rows, one behind the other and zeros behind them, `width` in all. */
-static void N(pack)(T *restrict panel, const T *restrict from, ptrdiff_t stride, ptrdiff_t columns, ptrdiff_t width,
-                    ptrdiff_t depth)
+/* ---------------------------------------------------------------------------------------------- transposition */
+
+#ifdef FGD_HAS_SHUFFLES
+/* A square of one register a row: each round rotates the bits of (row, column), taken as one number, by one. */
+FGD_INLINE void N(transpose_square)(T *out, ptrdiff_t out_stride, const T *in, ptrdiff_t in_stride)
 {
-    const ptrdiff_t whole = columns - columns % VECTOR;
-    for (ptrdiff_t k = 0; k < depth; k++, panel += width, from += stride) {
-        for (ptrdiff_t j = 0; j < whole; j += VECTOR) VECTOR_AT(panel + j) = VECTOR_IN(from + j);
-        for (ptrdiff_t j = whole; j < columns; j++) panel[j] = from[j];
-        for (ptrdiff_t j = columns; j < width; j++) panel[j] = 0;
+    N(vector) a[ELEMENTS], b[ELEMENTS];
+    for (int i = 0; i < ELEMENTS; i++) a[i] = VECTOR_IN(in + i * in_stride);
+    for (int round = 1; round < ELEMENTS; round *= 2) {
+        for (int i = 0; i < ELEMENTS / 2; i++) {
+            b[2 * i] = __builtin_shufflevector(a[i], a[i + ELEMENTS / 2], LOW);
+            b[2 * i + 1] = __builtin_shufflevector(a[i], a[i + ELEMENTS / 2], HIGH);
+        }
+        memcpy(a, b, sizeof a);
     }
+    for (int i = 0; i < ELEMENTS; i++) VECTOR_AT(out + i * out_stride) = a[i];
+}
+#else
+FGD_INLINE void N(transpose_square)(T *out, ptrdiff_t out_stride, const T *in, ptrdiff_t in_stride)
+{
+    for (int i = 0; i < ELEMENTS; i++)
+        for (int j = 0; j < ELEMENTS; j++) out[j * out_stride + i] = in[i * in_stride + j];
+}
+#endif
+
+/* out (columns, rows) = in (rows, columns)' */
+static void N(transpose)(T *restrict out, ptrdiff_t out_stride, const T *restrict in, ptrdiff_t in_stride,
+                         ptrdiff_t rows, ptrdiff_t columns)
+{
+    const ptrdiff_t whole_rows = rows - rows % ELEMENTS, whole_columns = columns - columns % ELEMENTS;
+    for (ptrdiff_t i = 0; i < whole_rows; i += ELEMENTS)
+        for (ptrdiff_t j = 0; j < whole_columns; j += ELEMENTS)
+            N(transpose_square)(out + j * out_stride + i, out_stride, in + i * in_stride + j, in_stride);
+    for (ptrdiff_t i = 0; i < rows; i++)
+        for (ptrdiff_t j = i < whole_rows ? whole_columns : 0; j < columns; j++)
+            out[j * out_stride + i] = in[i * in_stride + j];
+}
+
+/* --------------------------------------------------------------------------------------------------- product */
+
+/* panel (depth, width) = from (depth, columns), whose elements have their neighbours `to_row` and `to_next` away, of
+ * which one is 1; and zeros behind them. */
+static void N(pack)(T *restrict panel, const T *restrict from, ptrdiff_t to_row, ptrdiff_t to_next, ptrdiff_t columns,
+                    ptrdiff_t width, ptrdiff_t depth)
+{
+    if (to_next != 1) {
+        N(transpose)(panel, width, from, to_next, columns, depth);
+    } else if (columns == 2 * VECTOR) { /* nearly all; a loop over registers would become a call of memcpy() a row */
+        for (ptrdiff_t k = 0; k < depth; k++) {
+            const N(vector) low = VECTOR_IN(from + k * to_row), high = VECTOR_IN(from + k * to_row + VECTOR);
+            VECTOR_AT(panel + k * width) = low;
+            VECTOR_AT(panel + k * width + VECTOR) = high;
+        }
+    } else {
+        for (ptrdiff_t k = 0; k < depth; k++)
+            for (ptrdiff_t j = 0; j < columns; j++) panel[k * width + j] = from[k * to_row + j];
+    }
+    if (columns == width) return;
+    for (ptrdiff_t k = 0; k < depth; k++)
+        for (ptrdiff_t j = columns; j < width; j++) panel[k * width + j] = 0;
 }
 
 /* out (rows, columns), `stride` apart, = or += left (rows, depth) panel (depth, vectors * VECTOR), `width` apart */
@@ -147,12 +197,12 @@ static void N(narrow_tile)(T *out, ptrdiff_t stride, const T *left, ptrdiff_t to
     N(any_tile)(out, stride, left, to_row, to_next, panel, width, columns, depth, adds, rows, 1);
 }
 
-/* out (rows, columns) = left (rows, depth) right (depth, columns): out and right lie row by row, an element of left
- * has its neighbours `to_row` and `to_next` away. If `upper`, below the diagonal there is nothing of use. Mates share
- * the rows. */
+/* out (rows, columns) = left (rows, depth) right (depth, columns): out lies row by row, an element of left has its
+ * neighbours `to_row` and `to_next` away, one of right `right_row` and `right_next`, of which one is 1. If `upper`,
+ * below the diagonal there is nothing of use. Mates share the rows. */
 static void N(product)(const fgd_mate *mate, T *restrict out, const T *restrict left, ptrdiff_t to_row,
-                       ptrdiff_t to_next, const T *restrict right, ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t depth,
-                       int upper)
+                       ptrdiff_t to_next, const T *restrict right, ptrdiff_t right_row, ptrdiff_t right_next,
+                       ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t depth, int upper)
 {
     T *panel = mate->panel;
     for (ptrdiff_t k = 0; k < depth; k += FGD_DEPTH) {
@@ -160,7 +210,7 @@ static void N(product)(const fgd_mate *mate, T *restrict out, const T *restrict 
         for (ptrdiff_t j = 0; j < columns; j += 2 * VECTOR) {
             const ptrdiff_t here = columns - j < 2 * VECTOR ? columns - j : 2 * VECTOR;
             const ptrdiff_t width = here <= VECTOR ? VECTOR : 2 * VECTOR;
-            N(pack)(panel, right + k * columns + j, columns, here, width, terms);
+            N(pack)(panel, right + k * right_row + j * right_next, right_row, right_next, here, width, terms);
             const ptrdiff_t end = upper && j + here < rows ? j + here : rows;
             for (ptrdiff_t i = mate->me * FGD_TILE_ROWS; i < end; i += mate->all * FGD_TILE_ROWS) {
                 const T *from = left + i * to_row + k * to_next;
@@ -176,44 +226,6 @@ static void N(product)(const fgd_mate *mate, T *restrict out, const T *restrict 
             }
         }
     }
-}
-
-/* ---------------------------------------------------------------------------------------------- transposition */
-
-#ifdef FGD_HAS_SHUFFLES
-/* A square of one register a row: each round rotates the bits of (row, column), taken as one number, by one. */
-FGD_INLINE void N(transpose_square)(T *out, ptrdiff_t out_stride, const T *in, ptrdiff_t in_stride, T factor)
-{
-    N(vector) a[ELEMENTS], b[ELEMENTS];
-    for (int i = 0; i < ELEMENTS; i++) a[i] = VECTOR_IN(in + i * in_stride) * factor;
-    for (int round = 1; round < ELEMENTS; round *= 2) {
-        for (int i = 0; i < ELEMENTS / 2; i++) {
-            b[2 * i] = __builtin_shufflevector(a[i], a[i + ELEMENTS / 2], LOW);
-            b[2 * i + 1] = __builtin_shufflevector(a[i], a[i + ELEMENTS / 2], HIGH);
-        }
-        memcpy(a, b, sizeof a);
-    }
-    for (int i = 0; i < ELEMENTS; i++) VECTOR_AT(out + i * out_stride) = a[i];
-}
-#else
-FGD_INLINE void N(transpose_square)(T *out, ptrdiff_t out_stride, const T *in, ptrdiff_t in_stride, T factor)
-{
-    for (int i = 0; i < ELEMENTS; i++)
-        for (int j = 0; j < ELEMENTS; j++) out[j * out_stride + i] = in[i * in_stride + j] * factor;
-}
-#endif
-
-/* out (columns, rows) = in (rows, columns)' factor */
-static void N(transpose)(T *restrict out, ptrdiff_t out_stride, const T *restrict in, ptrdiff_t in_stride,
-                         ptrdiff_t rows, ptrdiff_t columns, T factor)
-{
-    const ptrdiff_t whole_rows = rows - rows % ELEMENTS, whole_columns = columns - columns % ELEMENTS;
-    for (ptrdiff_t i = 0; i < whole_rows; i += ELEMENTS)
-        for (ptrdiff_t j = 0; j < whole_columns; j += ELEMENTS)
-            N(transpose_square)(out + j * out_stride + i, out_stride, in + i * in_stride + j, in_stride, factor);
-    for (ptrdiff_t i = 0; i < rows; i++)
-        for (ptrdiff_t j = i < whole_rows ? whole_columns : 0; j < columns; j++)
-            out[j * out_stride + i] = in[i * in_stride + j] * factor;
 }
 
 #undef ELEMENTS
