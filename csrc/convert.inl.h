@@ -79,6 +79,23 @@ static uint32_t fgd_noise_at(const fgd_noise *noise, ptrdiff_t first)
     return fgd_hash(FGD_CODE_BLOCK + (uint32_t)(first / FGD_CODE_BLOCK), noise->seed) >> (32 - noise->bits);
 }
 
+/* the randomness of neighbouring elements of each state, within a group: shared[k][i] ^ other[k] */
+typedef struct {
+    const uint32_t *shared[FGD_MAX_STATES];
+    uint32_t other[FGD_MAX_STATES];
+} fgd_randoms;
+
+FGD_INLINE fgd_randoms fgd_randoms_at(const fgd_noise *noise, const int *wanted, ptrdiff_t first)
+{
+    fgd_randoms random = {{0}, {0}};
+    for (int k = 0; k < FGD_MAX_STATES; k++) {
+        if (!wanted[k]) continue;
+        random.shared[k] = noise[k].shared + first % FGD_CODE_BLOCK;
+        random.other[k] = fgd_noise_at(noise + k, first);
+    }
+    return random;
+}
+
 /* ------------------------------------------------------------------------------------------------ 16 bits */
 
 FGD_INLINE float fgd_from_bfloat16(uint16_t x) { return fgd_from_bits((uint32_t)x << 16); }

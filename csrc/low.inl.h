@@ -191,12 +191,36 @@ static void N(store_block)(const fgd_tensor *tensor, const fgd_tensor *block, co
 
 /* ------------------------------------------------------------------------------------------------ the passes */
 
+/* Can the rule's loop convert the states itself, and is there nothing but the rule to do? */
+static int N(takes_halves)(const fgd_tensor *tensor, const fgd_plan *plan, const fgd_pass *pass)
+{
+    if (!plan || plan->own || !N(step_halves)[plan->rule] || tensor->index || !N(is_plain)(tensor, plan, pass))
+        return 0;
+    for (int k = 0; k < FGD_MAX_STATES; k++)
+        if (tensor->state[k] && !plan->pauses[k] && tensor->state_dtype[k] != FGD_BFLOAT16) return 0;
+    return tensor->param_dtype == tensor->dtype && tensor->grad_dtype == tensor->dtype;
+}
+
+static void N(update_halves)(const fgd_tensor *tensor, const fgd_plan *plan, const N(noises) *noises, ptrdiff_t first,
+                             ptrdiff_t n)
+{
+    uint16_t *state[FGD_MAX_STATES];
+    for (int k = 0; k < FGD_MAX_STATES; k++)
+        state[k] = tensor->state[k] && !plan->pauses[k] ? (uint16_t *)tensor->state[k] + first : NULL;
+    N(step_halves)[plan->rule](&plan->coef, (T *)tensor->param + first, (const T *)tensor->grad + first, state,
+                               noises->of, first, n);
+}
+
 static double N(update_low)(const fgd_tensor *tensor, const fgd_plan *plan, const fgd_pass *pass, ptrdiff_t first,
                             ptrdiff_t n)
 {
     N(room) room;
     N(noises) noises;
     if (plan) N(start_noises)(&noises, tensor, plan, pass->step);
+    if (N(takes_halves)(tensor, plan, pass)) {
+        N(update_halves)(tensor, plan, &noises, first, n);
+        return 0;
+    }
     double sum = 0;
     for (ptrdiff_t i = first; i < first + n; i += FGD_LOW_BLOCK) {
         const ptrdiff_t length = first + n - i < FGD_LOW_BLOCK ? first + n - i : FGD_LOW_BLOCK;

@@ -17,38 +17,72 @@ FGD_OPTIM_RULES(RULE, STATES, S, FGD_NONE, FGD_NONE, FGD_NONE, FGD_NONE)
 
 #include "optim_rules.h" /* the formulas */
 
-/* A rule has a loop for each choice of the optional states that are kept: `has` is a constant in each.
+FGD_INLINE void N(fetch_halves)(const T *p, const T *g, uint16_t *const *s)
+{
+    for (ptrdiff_t i = FGD_HALVES_AHEAD; i < FGD_HALVES_AHEAD + FGD_LINE_ELEMENTS; i += FGD_LANE_BYTES / sizeof(T)) {
+        FGD_PREFETCH(p + i);
+        FGD_PREFETCH(g + i);
+    }
+    for (int k = 0; k < FGD_MAX_STATES; k++)
+        for (ptrdiff_t i = FGD_HALVES_AHEAD; s[k] && i < FGD_HALVES_AHEAD + FGD_LINE_ELEMENTS; i += FGD_LANE_BYTES / 2)
+            FGD_PREFETCH(s[k] + i);
+}
+
+/* A rule has a loop for each choice of the optional states that are kept: `has` is a constant in each. Where the states
+ * are bfloat16 (HALVES), they are converted in the same loop.
  * The arrays are `restrict` parameters, not locals: only then does the compiler vectorise without checking overlaps. */
-#define VARIANT(name, formula, tag, has0, has1, has2, has3)                                                            \
-    static void N(name##_##tag)(T *restrict p, const T *restrict g, T *restrict s0, T *restrict s1, T *restrict s2,    \
-                                T *restrict s3, ptrdiff_t n, N(formula##_coef) c)                                      \
+#define LOOP(name, formula, tag, S, READ, WRITE, has0, has1, has2, has3)                                               \
+    static void N(name##_##tag)(T *restrict p, const T *restrict g, S *restrict s0, S *restrict s1, S *restrict s2,    \
+                                S *restrict s3, const fgd_randoms *random, ptrdiff_t n, N(formula##_coef) c)           \
     {                                                                                                                  \
+        (void)random;                                                                                                  \
         for (ptrdiff_t i = 0; i < n; i++) {                                                                            \
             N(formula##_states) s = {.each = {0}};                                                                     \
             T value = p[i];                                                                                            \
-            if (has0) s.each[0] = s0[i];                                                                               \
-            if (has1) s.each[1] = s1[i];                                                                               \
-            if (has2) s.each[2] = s2[i];                                                                               \
-            if (has3) s.each[3] = s3[i];                                                                               \
+            if (has0) s.each[0] = READ(s0[i]);                                                                         \
+            if (has1) s.each[1] = READ(s1[i]);                                                                         \
+            if (has2) s.each[2] = READ(s2[i]);                                                                         \
+            if (has3) s.each[3] = READ(s3[i]);                                                                         \
             N(formula##_point)(&value, g[i], &s, &c);                                                                  \
             p[i] = value;                                                                                              \
-            if (has0) s0[i] = s.each[0];                                                                               \
-            if (has1) s1[i] = s.each[1];                                                                               \
-            if (has2) s2[i] = s.each[2];                                                                               \
-            if (has3) s3[i] = s.each[3];                                                                               \
+            if (has0) s0[i] = WRITE(s.each[0], 0);                                                                     \
+            if (has1) s1[i] = WRITE(s.each[1], 1);                                                                     \
+            if (has2) s2[i] = WRITE(s.each[2], 2);                                                                     \
+            if (has3) s3[i] = WRITE(s.each[3], 3);                                                                     \
+        }                                                                                                              \
+    }
+#define READ_SAME(x) x
+#define WRITE_SAME(x, k) x
+#define READ_HALF(x) (T) fgd_from_bfloat16(x)
+#define WRITE_HALF(x, k) fgd_cut_bfloat16((float)(x), random->shared[k][i] ^ random->other[k])
+#define VARIANT(name, formula, tag, has0, has1, has2, has3)                                                            \
+    LOOP(name, formula, tag, T, READ_SAME, WRITE_SAME, has0, has1, has2, has3)
+/* so little at a time that memory is fetched ahead steadily; the first element is number `first` of its tensor */
+#define HALVES(name, formula, tag, has0, has1, has2, has3)                                                             \
+    LOOP(name##_run, formula, tag, uint16_t, READ_HALF, WRITE_HALF, has0, has1, has2, has3)                            \
+    static void N(name##_##tag)(T * p, const T *g, uint16_t *const *s, const fgd_noise *noise, ptrdiff_t first,        \
+                                ptrdiff_t n, N(formula##_coef) c)                                                      \
+    {                                                                                                                  \
+        for (ptrdiff_t i = 0; i < n; i += FGD_LINE_ELEMENTS) {                                                         \
+            const ptrdiff_t length = n - i < FGD_LINE_ELEMENTS ? n - i : FGD_LINE_ELEMENTS;                            \
+            uint16_t *at[FGD_MAX_STATES];                                                                              \
+            for (int k = 0; k < FGD_MAX_STATES; k++) at[k] = s[k] ? s[k] + i : NULL;                                   \
+            const fgd_randoms random = fgd_randoms_at(noise, (const int[]){has0, has1, has2, has3}, first + i);        \
+            if (n - i > FGD_HALVES_AHEAD + FGD_LINE_ELEMENTS) N(fetch_halves)(p + i, g + i, at);                       \
+            N(name##_run_##tag)(p + i, g + i, at[0], at[1], at[2], at[3], &random, length, c);                         \
         }                                                                                                              \
     }
 
-#define VARIANTS_0_1(name, formula) VARIANT(name, formula, s0, 0, 0, 0, 0) VARIANT(name, formula, s1, 1, 0, 0, 0)
-#define VARIANTS_1_0(name, formula) VARIANT(name, formula, s1, 1, 0, 0, 0)
-#define VARIANTS_1_2(name, formula)                                                                                    \
-    VARIANT(name, formula, s1, 1, 0, 0, 0)                                                                             \
-    VARIANT(name, formula, s3, 1, 1, 0, 0)                                                                             \
-    VARIANT(name, formula, s5, 1, 0, 1, 0)                                                                             \
-    VARIANT(name, formula, s7, 1, 1, 1, 0)
-#define VARIANTS_2_0(name, formula) VARIANT(name, formula, s3, 1, 1, 0, 0)
-#define VARIANTS_2_1(name, formula) VARIANT(name, formula, s3, 1, 1, 0, 0) VARIANT(name, formula, s7, 1, 1, 1, 0)
-#define VARIANTS_4_0(name, formula) VARIANT(name, formula, s15, 1, 1, 1, 1)
+#define VARIANTS_0_1(LOOP_, name, formula) LOOP_(name, formula, s0, 0, 0, 0, 0) LOOP_(name, formula, s1, 1, 0, 0, 0)
+#define VARIANTS_1_0(LOOP_, name, formula) LOOP_(name, formula, s1, 1, 0, 0, 0)
+#define VARIANTS_1_2(LOOP_, name, formula)                                                                             \
+    LOOP_(name, formula, s1, 1, 0, 0, 0)                                                                               \
+    LOOP_(name, formula, s3, 1, 1, 0, 0)                                                                               \
+    LOOP_(name, formula, s5, 1, 0, 1, 0)                                                                               \
+    LOOP_(name, formula, s7, 1, 1, 1, 0)
+#define VARIANTS_2_0(LOOP_, name, formula) LOOP_(name, formula, s3, 1, 1, 0, 0)
+#define VARIANTS_2_1(LOOP_, name, formula) LOOP_(name, formula, s3, 1, 1, 0, 0) LOOP_(name, formula, s7, 1, 1, 1, 0)
+#define VARIANTS_4_0(LOOP_, name, formula) LOOP_(name, formula, s15, 1, 1, 1, 1)
 
 /* the loop for the states that are there; bit k stands for state k */
 #define ONE(name, tag) N(name##_##tag)
@@ -67,16 +101,29 @@ FGD_OPTIM_RULES(RULE, STATES, S, FGD_NONE, FGD_NONE, FGD_NONE, FGD_NONE)
         memcpy(&c, coef, sizeof c);                                                                                    \
         const int kept = (s[0] != NULL) | (s[1] != NULL) << 1 | (s[2] != NULL) << 2 | (s[3] != NULL) << 3;             \
         (void)kept;                                                                                                    \
-        (choice)(p, g, s[0], s[1], s[2], s[3], n, c);                                                                  \
+        (choice)(p, g, s[0], s[1], s[2], s[3], NULL, n, c);                                                            \
+    }
+
+#define STEP_HALVES(name, formula, choice)                                                                             \
+    static void N(name##_halves_step)(const fgd_coef *coef, T *p, const T *g, uint16_t *const *s,                      \
+                                      const fgd_noise *noise, ptrdiff_t first, ptrdiff_t n)                            \
+    {                                                                                                                  \
+        N(formula##_coef) c;                                                                                           \
+        memcpy(&c, coef, sizeof c);                                                                                    \
+        const int kept = (s[0] != NULL) | (s[1] != NULL) << 1 | (s[2] != NULL) << 2 | (s[3] != NULL) << 3;             \
+        (void)kept;                                                                                                    \
+        (choice)(p, g, s, noise, first, n, c);                                                                         \
     }
 
 /* Rules by kind. That of matrices finds what was made orthonormal where a state would be; the first state, which is its
  * direction's, it leaves alone. */
 #define LOOPS_ELEMENTWISE(name, formula, counts)                                                                       \
-    VARIANTS_##counts(name, formula) STEP(name, formula, (CHOICE_##counts(name, kept)))
-#define LOOPS_LAYERWISE LOOPS_ELEMENTWISE
-#define LOOPS_LISTWISE LOOPS_ELEMENTWISE
-#define LOOPS_FACTORED LOOPS_ELEMENTWISE
+    LOOPS_LAYERWISE(name, formula, counts)                                                                             \
+    VARIANTS_##counts(HALVES, name##_halves, formula) STEP_HALVES(name, formula, (CHOICE_##counts(name##_halves, kept)))
+#define LOOPS_LAYERWISE(name, formula, counts)                                                                         \
+    VARIANTS_##counts(VARIANT, name, formula) STEP(name, formula, (CHOICE_##counts(name, kept)))
+#define LOOPS_LISTWISE LOOPS_LAYERWISE
+#define LOOPS_FACTORED LOOPS_LAYERWISE
 #define LOOPS_MATRIX(name, formula, counts) VARIANT(name, formula, s8, 0, 0, 0, 1) STEP(name, formula, (ONE(name, s8)))
 #define LOOPS_HYBRID(name, formula, counts)                                                                            \
     VARIANT(name, formula, s1, 1, 0, 0, 0)                                                                             \
@@ -227,6 +274,19 @@ static void (*const N(step)[])(const fgd_coef *, void *, const void *, void *con
 #undef RULE
 };
 
+#define HALVES_ELEMENTWISE(name) N(name##_halves_step)
+#define HALVES_LAYERWISE(name) NULL
+#define HALVES_LISTWISE(name) NULL
+#define HALVES_FACTORED(name) NULL
+#define HALVES_MATRIX(name) NULL
+#define HALVES_HYBRID(name) NULL
+static void (*const N(step_halves)[])(const fgd_coef *, T *, const T *, uint16_t *const *, const fgd_noise *, ptrdiff_t,
+                                      ptrdiff_t) = {
+#define RULE(name, formula, kind, states, kept, hypers) HALVES_##kind(name),
+    FGD_OPTIM_RULES(RULE, FGD_NONE, FGD_NONE, FGD_NONE, FGD_NONE, FGD_NONE, FGD_NONE)
+#undef RULE
+};
+
 #define MEASURES_MATRIX(name) NULL
 #define MEASURES_HYBRID(name) NULL
 #define MEASURES_ELEMENTWISE(name) NULL
@@ -345,7 +405,19 @@ static fgd_iteration (*const N(iterations)[])(const double *) = {
 #undef ADJUSTS_LAYERWISE
 #undef ADJUSTS_LISTWISE
 #undef ADJUSTS_FACTORED
+#undef LOOP
+#undef READ_SAME
+#undef WRITE_SAME
+#undef READ_HALF
+#undef WRITE_HALF
 #undef VARIANT
+#undef HALVES
+#undef HALVES_ELEMENTWISE
+#undef HALVES_LAYERWISE
+#undef HALVES_LISTWISE
+#undef HALVES_FACTORED
+#undef HALVES_MATRIX
+#undef HALVES_HYBRID
 #undef VARIANTS_0_1
 #undef VARIANTS_1_0
 #undef VARIANTS_1_2
@@ -360,4 +432,5 @@ static fgd_iteration (*const N(iterations)[])(const double *) = {
 #undef CHOICE_2_1
 #undef CHOICE_4_0
 #undef STEP
+#undef STEP_HALVES
 #undef PREPARE

@@ -252,14 +252,27 @@ static ptrdiff_t N(had_before)(const fgd_tensor *tensor, ptrdiff_t element)
     return low * tensor->row + (low < tensor->n_index && tensor->index[low] == wanted ? at : 0);
 }
 
+/* the average that moves in this pass */
+static T *N(moving_average)(const fgd_tensor *tensor, const fgd_plan *plan, const fgd_pass *pass)
+{
+    const int waits = plan && plan->averages_wait;
+    return pass->average_weight != 0 && !waits ? tensor->average : NULL;
+}
+
+/* Is there nothing to do beside the rule? */
+static int N(is_plain)(const fgd_tensor *tensor, const fgd_plan *plan, const fgd_pass *pass)
+{
+    const int slow = pass->looks_ahead && tensor->slow, bounded = plan && plan->bounded;
+    return !pass->changes_grad && !pass->norms && !pass->zero_grads && !slow && !bounded && !tensor->rows &&
+           !N(moving_average)(tensor, plan, pass);
+}
+
 static double N(update_range)(const fgd_tensor *tensor, const fgd_plan *plan, const fgd_pass *pass, ptrdiff_t first,
                               ptrdiff_t n)
 {
     T *const param = tensor->param, *const slow = pass->looks_ahead ? tensor->slow : NULL;
-    const int bounded = plan && plan->bounded, waits = plan && plan->averages_wait;
-    T *const average = pass->average_weight != 0 && !waits ? tensor->average : NULL;
-    const int plain =
-        !pass->changes_grad && !pass->norms && !pass->zero_grads && !slow && !bounded && !average && !tensor->rows;
+    T *const average = N(moving_average)(tensor, plan, pass);
+    const int bounded = plan && plan->bounded, plain = N(is_plain)(tensor, plan, pass);
     const ptrdiff_t block = plain ? n : FGD_STEP_BLOCK;
     double sum = 0;
     fgd_coef coef;
