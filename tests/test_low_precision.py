@@ -18,12 +18,12 @@ from optimizers import (
 )  # fmt: skip
 
 from fastgd import _core, optim, projections
-from fastgd._low_precision import EIGHT_BIT, KINDS
+from fastgd._low_precision import EIGHT_BIT
 from fastgd.optim import CLASSES
 from fastgd.reference import formats
 
 KEPT = ("bfloat16", "int8")
-BLOCKWISE = [rule for rule in APART if _core.RULES[rule]["kind"] in KINDS]
+BLOCKWISE = [rule for rule in APART if _core.RULES[rule]["kind"] in _core.BLOCKWISE]
 AWKWARD = ((), (0,), (1,), (7,), (255,), (256,), (257,), (3, 171), (4097,))
 FLOATS = st.integers(0, 0xFFFFFFFF).map(formats.from_bits)
 
@@ -219,6 +219,23 @@ def test_same_bits_everywhere(kept_in, options, isa, n_threads, assert_same_bits
 
 
 _SEEN = {}
+
+
+@pytest.mark.parametrize("size", [1, 63, 65, 1089, 4097])
+@pytest.mark.parametrize("rule", [r for r in APART if _core.RULES[r]["kind"] == "elementwise"])
+def test_bfloat16_in_the_rules_loop_and_block_by_block(rule, size, isa, rng, assert_same_bits):
+    """Protects both ways of conversion from drifting apart; an average needs blocks."""
+    plain, averaged = (
+        CLASSES[rule](np.linspace(-1, 1, size, dtype=np.float32), state_dtype="bfloat16", **given)
+        for given in (busy(rule), busy(rule) | {"ema_decay": 0.5})
+    )
+    for _ in range(2):
+        grad = rng.standard_normal(size).astype(np.float32)
+        plain.step(grad)
+        averaged.step(grad)
+    assert_same_bits(plain.params[0], averaged.params[0])
+    for name, state in plain.state[0].items():
+        assert_same_bits(state, averaged.state[0][name])
 
 
 @pytest.mark.parametrize("kept_in", KEPT)
