@@ -18,6 +18,8 @@ import fastgd
 from fastgd import _core, config
 from fastgd._hypers import VECTOR_RULES
 
+collect_ignore = ["yolo.py"]  # no test, and it needs torch
+
 # its assertions show values, as those of the test files do
 pytest.register_assert_rewrite(
     "linear_models", "optimizers", "torch_optimizers", "ultralytics_trainers"
