@@ -1,9 +1,7 @@
 /* The sum of an array over threads, and the shuffle: compiled once. */
-#include "fastgd.h"
+#include "chunks.h"
 #include "parallel.h"
 #include "tuning.h"
-
-static size_t element_size(int dtype) { return dtype == FGD_FLOAT32 ? sizeof(float) : sizeof(double); }
 
 static ptrdiff_t share(ptrdiff_t total, int thread, int n_threads)
 {
@@ -22,7 +20,7 @@ double fgd_sum(const void *x, ptrdiff_t n, int dtype, int threads)
         const int me = FGD_THREAD, all = FGD_TEAM;
         for (int k = FGD_SUM_PARTS * me / all; k < FGD_SUM_PARTS * (me + 1) / all; k++) {
             const ptrdiff_t first = share(n, k, FGD_SUM_PARTS), end = share(n, k + 1, FGD_SUM_PARTS);
-            parts[k] = kernels->sum((const char *)x + (size_t)first * element_size(dtype), end - first);
+            parts[k] = kernels->sum((const char *)x + (size_t)first * fgd_element_size(dtype), end - first);
         }
         fgd_meet(&arrived, all);
     }

@@ -3,9 +3,8 @@
  * A vector is cut into chunks that depend on its length alone. Each thread takes neighbouring chunks, the same in every
  * pass, so that what it has written is still in its caches; what the chunks give is put together in order. Between two
  * passes the last thread to arrive works out what the next one is. */
-#include "fastgd.h"
+#include "chunks.h"
 #include "parallel.h"
-#include "tuning.h"
 
 #include <string.h>
 
@@ -23,15 +22,13 @@ typedef struct job {
     fgd_atomic arrived, left;
 } job;
 
-static ptrdiff_t n_chunks(ptrdiff_t n) { return (n + FGD_STEP_CHUNK - 1) / FGD_STEP_CHUNK; }
-
-ptrdiff_t fgd_n_vector_sums(ptrdiff_t n) { return 2 * n_chunks(n); }
+ptrdiff_t fgd_n_vector_sums(ptrdiff_t n) { return 2 * fgd_n_chunks(n); }
 
 /* Puts together what the chunks of a pass have given. */
 static void collect(job *j)
 {
     double first = 0, second = 0;
-    for (ptrdiff_t c = 0; c < n_chunks(j->n); c++) {
+    for (ptrdiff_t c = 0; c < fgd_n_chunks(j->n); c++) {
         const double a = j->sums[2 * c], b = j->sums[2 * c + 1];
         first = j->v.op != FGD_MAGNITUDES ? first + a : a > first ? a : first;
         second += b;
@@ -44,7 +41,7 @@ static void collect(job *j)
 static void work(job *j, int me, int all)
 {
     const fgd_typed_kernels *kernels = fgd_active->dtype[j->dtype];
-    const ptrdiff_t begin = n_chunks(j->n) * me / all, end = n_chunks(j->n) * (me + 1) / all;
+    const ptrdiff_t begin = fgd_n_chunks(j->n) * me / all, end = fgd_n_chunks(j->n) * (me + 1) / all;
     for (long long pass = 1; j->going_on; pass++) {
         for (ptrdiff_t c = begin; c < end; c++) {
             const ptrdiff_t first = c * FGD_STEP_CHUNK, rest = j->n - first;

@@ -2,17 +2,13 @@
  *
  * Each thread takes the largest matrix that is left. Only where one of them is more than a thread's share of all the
  * work do the threads share its rows; the bits are the same either way. */
+#include "chunks.h"
 #include "matrix.h"
-#include "tuning.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-static size_t element_size(int dtype) { return dtype == FGD_FLOAT32 ? sizeof(float) : sizeof(double); }
-
 static size_t whole_lines(size_t bytes) { return (bytes + FGD_LANE_BYTES - 1) / FGD_LANE_BYTES * FGD_LANE_BYTES; }
-
-static ptrdiff_t n_chunks(ptrdiff_t size) { return (size + FGD_STEP_CHUNK - 1) / FGD_STEP_CHUNK; }
 
 static int is_matrix(const fgd_tensor *t) { return t->outer > 0 && t->size > 0; }
 
@@ -32,19 +28,19 @@ static ptrdiff_t smaller_side(const fgd_tensor *t)
 static size_t gram_size(const fgd_tensor *t)
 {
     const ptrdiff_t m = smaller_side(t);
-    return whole_lines((size_t)(m * m) * element_size(t->dtype));
+    return whole_lines((size_t)(m * m) * fgd_element_size(t->dtype));
 }
 
 static size_t desk_size(const fgd_tensor *t)
 {
-    return FGD_PANEL_BYTES + 2 * whole_lines((size_t)t->size * element_size(t->dtype)) + FGD_N_GRAMS * gram_size(t) +
-           whole_lines((size_t)n_chunks(t->size) * sizeof(double));
+    return FGD_PANEL_BYTES + 2 * whole_lines((size_t)t->size * fgd_element_size(t->dtype)) +
+           FGD_N_GRAMS * gram_size(t) + whole_lines((size_t)fgd_n_chunks(t->size) * sizeof(double));
 }
 
 static void lay_desk(fgd_desk *desk, char *memory, const fgd_tensor *t)
 {
     char *at = memory + FGD_PANEL_BYTES;
-    const size_t size = whole_lines((size_t)t->size * element_size(t->dtype));
+    const size_t size = whole_lines((size_t)t->size * fgd_element_size(t->dtype));
     desk->x = at, at += size;
     desk->y = at, at += size;
     for (int k = 0; k < FGD_N_GRAMS; k++) desk->grams[k] = at, at += gram_size(t);
@@ -98,7 +94,7 @@ void fgd_find_matrices(fgd_matrices *matrices, const fgd_tensor *tensors, const 
             matrices->work += work_of(t);
             if (desk_size(t) > matrices->desk_size) matrices->desk_size = desk_size(t);
         }
-        first_sum += 2 * n_chunks(t->size);
+        first_sum += 2 * fgd_n_chunks(t->size);
     }
     if (matrices->n == 0) return;
     matrices->desks = memory + whole_lines((size_t)matrices->n * sizeof(fgd_matrix));
@@ -120,8 +116,8 @@ static void update_matrix(fgd_mate *mate, const fgd_tensor *tensor, const fgd_pl
                           double *sums)
 {
     const fgd_typed_kernels *kernels = fgd_active->dtype[tensor->dtype];
-    const ptrdiff_t chunks = n_chunks(tensor->size);
-    const size_t chunk_bytes = FGD_STEP_CHUNK * element_size(tensor->dtype);
+    const ptrdiff_t chunks = fgd_n_chunks(tensor->size);
+    const size_t chunk_bytes = FGD_STEP_CHUNK * fgd_element_size(tensor->dtype);
     for (ptrdiff_t c = mate->me; c < chunks; c += mate->all) {
         const ptrdiff_t first = c * FGD_STEP_CHUNK, left = tensor->size - first;
         const ptrdiff_t n = left < FGD_STEP_CHUNK ? left : FGD_STEP_CHUNK;

@@ -5,10 +5,9 @@
  * The list is cut into chunks that depend on the tensors alone. Each thread takes neighbouring chunks, the same in both
  * passes, so that the gradients of the second are still in its caches; sums over chunks are added in order. Nothing of
  * the caller's is written to before the gradients are known to be good. */
-#include "fastgd.h"
+#include "chunks.h"
 #include "matrix.h"
 #include "parallel.h"
-#include "tuning.h"
 
 #include <math.h>
 #include <string.h>
@@ -32,14 +31,12 @@ typedef struct {
     fgd_atomic squared, united, folded, meant, measured, left;
 } fgd_job;
 
-static ptrdiff_t n_chunks(ptrdiff_t size) { return (size + FGD_STEP_CHUNK - 1) / FGD_STEP_CHUNK; }
-
 static ptrdiff_t n_matrices(const fgd_tensor *t) { return t->rows ? t->size / (t->rows * t->columns) : 0; }
 
 static ptrdiff_t n_chunk_sums(const fgd_tensor *tensors, ptrdiff_t n_tensors)
 {
     ptrdiff_t n = 0;
-    for (ptrdiff_t i = 0; i < n_tensors; i++) n += 2 * n_chunks(tensors[i].size);
+    for (ptrdiff_t i = 0; i < n_tensors; i++) n += 2 * fgd_n_chunks(tensors[i].size);
     return n;
 }
 
@@ -166,8 +163,6 @@ static ptrdiff_t share(const fgd_job *job, int pass, int me, int all)
     return me == all ? job->total[pass] : (ptrdiff_t)((double)job->total[pass] * me / all);
 }
 
-static size_t element_size(int dtype) { return dtype == FGD_FLOAT32 ? sizeof(float) : sizeof(double); }
-
 static void square_chunk(fgd_job *job, const fgd_tensor *t, ptrdiff_t first, ptrdiff_t n, double *sum)
 {
     (void)job;
@@ -175,7 +170,7 @@ static void square_chunk(fgd_job *job, const fgd_tensor *t, ptrdiff_t first, ptr
     const char *grad = t->grad;
     *sum = !grad    ? 0
            : t->low ? kernels->squares_low(t, first, n)
-                    : kernels->sum_squares(grad + (size_t)first * element_size(t->dtype), n);
+                    : kernels->sum_squares(grad + (size_t)first * fgd_element_size(t->dtype), n);
 }
 
 static void measure_chunk(fgd_job *job, const fgd_tensor *t, ptrdiff_t first, ptrdiff_t n, double *sums)
@@ -224,13 +219,13 @@ static void for_chunks(fgd_job *job, int pass, fgd_share mine, ptrdiff_t length,
     for (ptrdiff_t i = 0; i < job->n_tensors && before < end; i++) {
         const fgd_tensor *t = job->tensors + i;
         const ptrdiff_t size = size_in(job, t, pass);
-        const ptrdiff_t a = first > before ? n_chunks(first - before) * FGD_STEP_CHUNK : 0;
-        const ptrdiff_t b = end - before < size ? n_chunks(end - before) * FGD_STEP_CHUNK : size;
+        const ptrdiff_t a = first > before ? fgd_n_chunks(first - before) * FGD_STEP_CHUNK : 0;
+        const ptrdiff_t b = end - before < size ? fgd_n_chunks(end - before) * FGD_STEP_CHUNK : size;
         const ptrdiff_t stop = b < size ? b : size;
         for (ptrdiff_t at = a; at < stop; at += length)
             work(job, t, at, stop - at < length ? stop - at : length, sums + at / FGD_STEP_CHUNK * 2);
         before += size;
-        sums += 2 * n_chunks(size);
+        sums += 2 * fgd_n_chunks(size);
     }
 }
 
@@ -239,7 +234,7 @@ static void for_chunks(fgd_job *job, int pass, fgd_share mine, ptrdiff_t length,
 static double total_of(const fgd_job *job, int pass)
 {
     ptrdiff_t n = 0;
-    for (ptrdiff_t i = 0; i < job->n_tensors; i++) n += n_chunks(size_in(job, job->tensors + i, pass));
+    for (ptrdiff_t i = 0; i < job->n_tensors; i++) n += fgd_n_chunks(size_in(job, job->tensors + i, pass));
     double total = 0;
     for (ptrdiff_t k = 0; k < n; k++) total += job->sums[2 * k];
     return total;
@@ -320,7 +315,7 @@ static void add_measures(fgd_job *job)
         t->measured[0] = t->measured[1] = 0;
         t->measured[2] = (double)t->size;
         const int kind = t->grad ? job->plans[t->plan].kind : FGD_ELEMENTWISE;
-        for (ptrdiff_t c = 0; c < n_chunks(t->size); c++, sums += 2)
+        for (ptrdiff_t c = 0; c < fgd_n_chunks(t->size); c++, sums += 2)
             if (measures(kind)) t->measured[0] += sums[0], t->measured[1] += sums[1];
         if (kind == FGD_LISTWISE) job->listed[0] += t->measured[0], job->listed[1] += t->measured[1];
     }

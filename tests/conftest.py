@@ -92,6 +92,17 @@ def torch():
     return pytest.importorskip("torch")
 
 
+@pytest.fixture
+def jax():
+    """Jax in double precision with optax at hand, or skip."""
+    jax = pytest.importorskip("jax")
+    pytest.importorskip("optax")
+    before = jax.config.jax_enable_x64
+    jax.config.update("jax_enable_x64", True)
+    yield jax
+    jax.config.update("jax_enable_x64", before)
+
+
 def _assert_same_bits(actual, expected):
     """Fail unless two arrays, or two nested lists of them, are equal to the last bit.
 

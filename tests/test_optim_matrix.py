@@ -313,23 +313,19 @@ def test_words_stay_words(value):
     assert (opt.ns_steps, type(opt.ns_steps)) == (4, int)
 
 
-def test_matrices_are_optaxs(rng):
+def test_matrices_are_optaxs(jax, rng):
     """Protects who comes from optax: its matrices lie the other way, its look-ahead is another."""
-    jax, optax = pytest.importorskip("jax"), pytest.importorskip("optax")
-    before = jax.config.jax_enable_x64
-    jax.config.update("jax_enable_x64", True)
-    try:
-        params = arrays(rng, np.float64, [(3, 4), (7, 2), (5, 5)])
-        theirs = [jax.numpy.asarray(p.T) for p in params]
-        rule = optax.contrib.muon(0.1, weight_decay=0.25, eps=1e-100, nesterov=False)
-        state = rule.init(theirs)
-        opt = optim.Muon(params, lr=0.1, weight_decay=0.25, eps=0.0, nesterov=False)
-        for _ in range(STEPS):
-            grads = arrays(rng, np.float64, [p.shape for p in params])
-            updates, state = rule.update([jax.numpy.asarray(g.T) for g in grads], state, theirs)
-            theirs = optax.apply_updates(theirs, updates)
-            opt.step(grads)
-            for p, q in zip(params, theirs, strict=True):
-                assert_allclose(p, np.asarray(q).T, 1e-7, 1e-9)
-    finally:
-        jax.config.update("jax_enable_x64", before)
+    import optax
+
+    params = arrays(rng, np.float64, [(3, 4), (7, 2), (5, 5)])
+    theirs = [jax.numpy.asarray(p.T) for p in params]
+    rule = optax.contrib.muon(0.1, weight_decay=0.25, eps=1e-100, nesterov=False)
+    state = rule.init(theirs)
+    opt = optim.Muon(params, lr=0.1, weight_decay=0.25, eps=0.0, nesterov=False)
+    for _ in range(STEPS):
+        grads = arrays(rng, np.float64, [p.shape for p in params])
+        updates, state = rule.update([jax.numpy.asarray(g.T) for g in grads], state, theirs)
+        theirs = optax.apply_updates(theirs, updates)
+        opt.step(grads)
+        for p, q in zip(params, theirs, strict=True):
+            assert_allclose(p, np.asarray(q).T, 1e-7, 1e-9)

@@ -23,28 +23,24 @@ def estimates(opt):
     return [states["d"] for states in opt.state_dict()["state"].values()]
 
 
-def test_list_of_parameters_is_optaxs(rng):
+def test_list_of_parameters_is_optaxs(jax, rng):
     """Protects the estimate: its sums are over the whole list, as over optax's tree."""
-    jax, optax = pytest.importorskip("jax"), pytest.importorskip("optax")
-    before = jax.config.jax_enable_x64
-    jax.config.update("jax_enable_x64", True)
-    try:
-        for options in ({}, {"safeguard_warmup": True, "weight_decay": 0.01, "beta3": 0.9}):
-            params = arrays(rng, np.float64, [(3, 4), (5,), ()])
-            theirs = [jax.numpy.asarray(p) for p in params]
-            rule = optax.contrib.prodigy(0.5, **options)
-            state = rule.init(theirs)
-            opt = optim.Prodigy(params, lr=0.5, **options)
-            for _ in range(60):
-                updates, state = rule.update(slopes(theirs), state, theirs)
-                theirs = optax.apply_updates(theirs, updates)
-                opt.step(slopes(params))
-                for p, q in zip(params, theirs, strict=True):
-                    assert_allclose(p, np.asarray(q), 1e-11, 1e-11)
-            assert_allclose(estimates(opt), float(state.estim_lr), 1e-11)
-            assert estimates(opt)[0] > 5e-6
-    finally:
-        jax.config.update("jax_enable_x64", before)
+    import optax
+
+    for options in ({}, {"safeguard_warmup": True, "weight_decay": 0.01, "beta3": 0.9}):
+        params = arrays(rng, np.float64, [(3, 4), (5,), ()])
+        theirs = [jax.numpy.asarray(p) for p in params]
+        rule = optax.contrib.prodigy(0.5, **options)
+        state = rule.init(theirs)
+        opt = optim.Prodigy(params, lr=0.5, **options)
+        for _ in range(60):
+            updates, state = rule.update(slopes(theirs), state, theirs)
+            theirs = optax.apply_updates(theirs, updates)
+            opt.step(slopes(params))
+            for p, q in zip(params, theirs, strict=True):
+                assert_allclose(p, np.asarray(q), 1e-11, 1e-11)
+        assert_allclose(estimates(opt), float(state.estim_lr), 1e-11)
+        assert estimates(opt)[0] > 5e-6
 
 
 def test_same_bits_with_any_number_of_threads_while_the_estimate_grows(dtype, assert_same_bits):

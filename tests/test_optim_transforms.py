@@ -94,17 +94,6 @@ def test_rules_see_the_changed_gradients(rule, rng):
             assert_allclose(a, b, 1e-9, 1e-10)
 
 
-@pytest.fixture
-def jax():
-    """Jax in double precision with optax at hand, or skip."""
-    jax = pytest.importorskip("jax")
-    pytest.importorskip("optax")
-    before = jax.config.jax_enable_x64
-    jax.config.update("jax_enable_x64", True)
-    yield jax
-    jax.config.update("jax_enable_x64", before)
-
-
 def test_matrices_are_as_in_optax(jax, rng):
     """Protects parity with optax, whose units of a matrix are its columns."""
     import optax

@@ -28,13 +28,9 @@ def torch():
 
 
 @pytest.fixture
-def optax():
+def optax(jax):
     """Optax in double precision, or skip."""
-    jax, optax = pytest.importorskip("jax"), pytest.importorskip("optax")
-    before = jax.config.jax_enable_x64
-    jax.config.update("jax_enable_x64", True)
-    yield optax
-    jax.config.update("jax_enable_x64", before)
+    return pytest.importorskip("optax")
 
 
 def grid(**axes):

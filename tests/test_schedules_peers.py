@@ -381,16 +381,9 @@ OPTAX = [
 ]
 
 
-@pytest.fixture(scope="module")
-def optax():
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        jax = pytest.importorskip("jax")
-        optax = pytest.importorskip("optax")
-    before = jax.config.jax_enable_x64
-    jax.config.update("jax_enable_x64", True)
-    yield optax
-    jax.config.update("jax_enable_x64", before)
+@pytest.fixture
+def optax(jax):
+    return pytest.importorskip("optax")
 
 
 @pytest.mark.parametrize(("name", "arguments", "ours"), OPTAX)
