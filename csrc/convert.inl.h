@@ -169,63 +169,142 @@ FOLLOW(float16)  /* fgd_follow_float16 */
  * tiny, since we divide by it (Li, Chen, Zhu, "Memory efficient optimizers with 4-bit states", NeurIPS 2023, section
  * 4.1). A block of zeros has the scale 0; one with a number that is not finite, or as good as that, is NaN as a whole.
  *
- * In memory: the scales, then the codes. */
-enum { FGD_CODE_SHIFT = 23 - 3, FGD_TINY_SIGNED = (127 - 15) << 23, FGD_TINY_UNSIGNED = (127 - 31) << 23 };
+ * In memory: the scales, then the codes of whole blocks, four to a word: that of element 64 j + i of a block is byte j,
+ * from the lowest, of its word i. So neighbouring elements are converted by shifts and masks of neighbouring words, on
+ * every instruction set, and nothing is moved across a register. What is behind the end is zero. */
+enum {
+    FGD_CODE_WORDS = FGD_CODE_BLOCK / 4,
+    FGD_CODE_SHIFT = 23 - 3,
+    FGD_TINY_SIGNED = (127 - 15) << 23,
+    FGD_TINY_UNSIGNED = (127 - 31) << 23
+};
+
+/* the four elements of word i */
+#define FGD_QUARTERS(DO) DO(0) DO(1) DO(2) DO(3)
+#define FGD_SHIFT(x, left) ((left) >= 0 ? (x) << ((left) & 31) : (x) >> (-(left) & 31))
 
 FGD_INLINE ptrdiff_t fgd_code_blocks(ptrdiff_t size) { return (size + FGD_CODE_BLOCK - 1) / FGD_CODE_BLOCK; }
 
-static void fgd_decode_signed8(float *restrict out, const uint8_t *restrict codes, float scale, ptrdiff_t n)
+/* where the block that begins at element `first` of an array of so many lies */
+typedef struct {
+    float *scale;
+    uint32_t *words;
+} fgd_codes;
+
+FGD_INLINE fgd_codes fgd_codes_at(void *array, ptrdiff_t size, ptrdiff_t first)
 {
-    const float tiny = fgd_from_bits(FGD_TINY_SIGNED);
-    for (ptrdiff_t i = 0; i < n; i++) {
-        const uint32_t code = codes[i], y = ((code & 127) << FGD_CODE_SHIFT) + FGD_TINY_SIGNED;
-        out[i] = fgd_from_bits(fgd_to_bits((fgd_from_bits(y) - tiny) * scale) | (code & 128) << 24);
+    const ptrdiff_t block = first / FGD_CODE_BLOCK;
+    return (fgd_codes){(float *)array + block, (uint32_t *)array + fgd_code_blocks(size) + block * FGD_CODE_WORDS};
+}
+
+FGD_INLINE float fgd_decode_signed8(uint32_t word, int j, float scale)
+{
+    const uint32_t y = (FGD_SHIFT(word, 20 - 8 * j) & 127u << FGD_CODE_SHIFT) | FGD_TINY_SIGNED;
+    const float magnitude = (fgd_from_bits(y) - fgd_from_bits(FGD_TINY_SIGNED)) * scale;
+    return fgd_from_bits(fgd_to_bits(magnitude) | (FGD_SHIFT(word, 24 - 8 * j) & 0x80000000u));
+}
+
+FGD_INLINE float fgd_decode_unsigned8(uint32_t word, int j, float scale)
+{
+    return fgd_from_bits((FGD_SHIFT(word, 20 - 8 * j) & 255u << FGD_CODE_SHIFT) | FGD_TINY_UNSIGNED) * scale;
+}
+
+FGD_INLINE float fgd_decode8(int dtype, uint32_t word, int j, float scale)
+{
+    return dtype == FGD_SIGNED8 ? fgd_decode_signed8(word, j, scale) : fgd_decode_unsigned8(word, j, scale);
+}
+
+#define QUARTER(j) out[FGD_CODE_WORDS * j + i] = fgd_decode_signed8(words[i], j, scale);
+static void fgd_decode_signed8_block(float *restrict out, const uint32_t *restrict words, float scale)
+{
+    for (ptrdiff_t i = 0; i < FGD_CODE_WORDS; i++) {
+        FGD_QUARTERS(QUARTER)
     }
 }
-
-static void fgd_decode_unsigned8(float *restrict out, const uint8_t *restrict codes, float scale, ptrdiff_t n)
+#undef QUARTER
+#define QUARTER(j) out[FGD_CODE_WORDS * j + i] = fgd_decode_unsigned8(words[i], j, scale);
+static void fgd_decode_unsigned8_block(float *restrict out, const uint32_t *restrict words, float scale)
 {
-    for (ptrdiff_t i = 0; i < n; i++)
-        out[i] = fgd_from_bits(((uint32_t)codes[i] << FGD_CODE_SHIFT) + FGD_TINY_UNSIGNED) * scale;
+    for (ptrdiff_t i = 0; i < FGD_CODE_WORDS; i++) {
+        FGD_QUARTERS(QUARTER)
+    }
 }
+#undef QUARTER
 
-/* The power of two that the block's magnitudes are divided by; the quotients are below 1.75, so that rounding up has
- * room. */
-static float fgd_scale8(const float *restrict x, ptrdiff_t n)
+/* The largest magnitude, as bits, of numbers whose bits are given. */
+static uint32_t fgd_largest(const uint32_t *restrict bits, ptrdiff_t n)
 {
     int32_t largest = 0;
     for (ptrdiff_t i = 0; i < n; i++) {
-        const int32_t magnitude = (int32_t)(fgd_to_bits(x[i]) & 0x7FFFFFFFu);
+        const int32_t magnitude = (int32_t)(bits[i] & 0x7FFFFFFFu);
         largest = magnitude > largest ? magnitude : largest;
     }
+    return (uint32_t)largest;
+}
+
+/* The power of two that a block's magnitudes are divided by, from the bits of the largest; the quotients are below
+ * 1.75, so that rounding up has room. */
+FGD_INLINE float fgd_scale8(uint32_t largest)
+{
     if (largest == 0) return 0;
-    const uint32_t exponent = ((uint32_t)largest + 0x200000u) >> 23;
+    const uint32_t exponent = (largest + 0x200000u) >> 23;
     return exponent > 253 ? NAN : fgd_from_bits((exponent < 32 ? 32 : exponent) << 23);
 }
 
 /* 1 / scale for a power of two; for the other scales there are, something that encodes zeros */
 FGD_INLINE float fgd_inverse8(float scale) { return fgd_from_bits((254u << 23) - (fgd_to_bits(scale) & 0x7F800000u)); }
 
-static void fgd_encode_signed8(uint8_t *restrict codes, const float *restrict x, const uint32_t *restrict shared,
-                               uint32_t other, float inverse, ptrdiff_t n)
+/* Encode a block. The bits of `tiny` are taken off with what is random: its bits are below theirs. */
+static void fgd_encode_signed8(uint32_t *restrict words, const float *restrict x, const uint32_t *restrict shared,
+                               uint32_t other, float inverse)
 {
     const float tiny = fgd_from_bits(FGD_TINY_SIGNED);
-    for (ptrdiff_t i = 0; i < n; i++) {
-        const uint32_t bits = fgd_to_bits(x[i]);
-        const uint32_t y = fgd_to_bits(fgd_from_bits(bits & 0x7FFFFFFFu) * inverse + tiny);
-        codes[i] = (uint8_t)(((y + (shared[i] ^ other) - FGD_TINY_SIGNED) >> FGD_CODE_SHIFT) | (bits >> 24 & 128));
+    other |= 0u - FGD_TINY_SIGNED;
+    for (ptrdiff_t i = 0; i < FGD_CODE_WORDS; i++) {
+        uint32_t word = 0;
+#define QUARTER(j)                                                                                                     \
+    {                                                                                                                  \
+        const uint32_t bits = fgd_to_bits(x[FGD_CODE_WORDS * j + i]);                                                  \
+        const uint32_t y = fgd_to_bits(fgd_from_bits(bits & 0x7FFFFFFFu) * inverse + tiny);                            \
+        const uint32_t code = y + (shared[FGD_CODE_WORDS * j + i] ^ other);                                            \
+        word |= (FGD_SHIFT(code, 8 * j - 20) & 127u << 8 * j) | (FGD_SHIFT(bits, 8 * j - 24) & 128u << 8 * j);         \
+    }
+        FGD_QUARTERS(QUARTER)
+#undef QUARTER
+        words[i] = word;
     }
 }
 
-static void fgd_encode_unsigned8(uint8_t *restrict codes, const float *restrict x, const uint32_t *restrict shared,
-                                 uint32_t other, float inverse, ptrdiff_t n)
+static void fgd_encode_unsigned8(uint32_t *restrict words, const float *restrict x, const uint32_t *restrict shared,
+                                 uint32_t other, float inverse)
 {
-    const float tiny = fgd_from_bits(FGD_TINY_UNSIGNED);
-    for (ptrdiff_t i = 0; i < n; i++) {
-        const float quotient = x[i] * inverse;
-        const uint32_t y = fgd_to_bits(quotient > tiny ? quotient : tiny);
-        codes[i] = (uint8_t)((y + (shared[i] ^ other) - FGD_TINY_UNSIGNED) >> FGD_CODE_SHIFT);
+    other |= 0u - FGD_TINY_UNSIGNED;
+    for (ptrdiff_t i = 0; i < FGD_CODE_WORDS; i++) {
+        uint32_t word = 0;
+#define QUARTER(j)                                                                                                     \
+    {                                                                                                                  \
+        const int32_t quotient = (int32_t)fgd_to_bits(x[FGD_CODE_WORDS * j + i] * inverse);                            \
+        const uint32_t y = (uint32_t)(quotient > FGD_TINY_UNSIGNED ? quotient : FGD_TINY_UNSIGNED);                    \
+        const uint32_t code = y + (shared[FGD_CODE_WORDS * j + i] ^ other);                                            \
+        word |= FGD_SHIFT(code, 8 * j - 20) & 255u << 8 * j;                                                           \
     }
+        FGD_QUARTERS(QUARTER)
+#undef QUARTER
+        words[i] = word;
+    }
+}
+
+FGD_INLINE void fgd_find_scale(fgd_codes at, const uint32_t *largest)
+{
+    *at.scale = fgd_scale8(fgd_largest(largest, FGD_CODE_WORDS));
+}
+
+/* Puts a block of numbers back, whose scale is there, and goes on to the next. */
+FGD_INLINE void fgd_close_codes(fgd_codes *at, const float *x, const fgd_noise *noise, int dtype, ptrdiff_t first)
+{
+    (dtype == FGD_SIGNED8 ? fgd_encode_signed8 : fgd_encode_unsigned8)(
+        at->words, x, noise->shared, fgd_noise_at(noise, first), fgd_inverse8(*at->scale));
+    at->scale++, at->words += FGD_CODE_WORDS;
 }
 
 #endif

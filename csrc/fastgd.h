@@ -65,11 +65,12 @@ enum { FGD_MAX_STATES = 4, FGD_MAX_KEPT = 4, FGD_MAX_HYPERS = 16 };
 
 typedef enum {
     FGD_ELEMENTWISE = 0, /* each element by itself */
-    FGD_LAYERWISE = 1,   /* the step depends on two measures of the whole tensor */
-    FGD_LISTWISE = 2,    /* the step depends on two measures of all tensors together, and so does what is kept */
-    FGD_FACTORED = 3,    /* LAYERWISE, and of a matrix's second moments only those of rows and columns are kept */
-    FGD_MATRIX = 4,      /* the tensor is a matrix, which is made orthonormal */
-    FGD_HYBRID = 5       /* the same if it is one, else each element by itself */
+    FGD_CODED = 1,       /* each element by itself, and the states may have 8 bits */
+    FGD_LAYERWISE = 2,   /* the step depends on two measures of the whole tensor */
+    FGD_LISTWISE = 3,    /* the step depends on two measures of all tensors together, and so does what is kept */
+    FGD_FACTORED = 4,    /* LAYERWISE, and of a matrix's second moments only those of rows and columns are kept */
+    FGD_MATRIX = 5,      /* the tensor is a matrix, which is made orthonormal */
+    FGD_HYBRID = 6       /* the same if it is one, else each element by itself */
 } fgd_kind;
 
 enum { FGD_ORTHONORMAL = FGD_MAX_STATES - 1 }; /* where such a rule finds the result: in place of a state */
@@ -107,8 +108,6 @@ extern const int fgd_n_losses;
 /* ------------------------------------------------------------------------------------------------ optimizers */
 
 enum { FGD_VECTOR = 0, FGD_ROWS = 1, FGD_COLUMNS = 2 }; /* the states of a rule of kind FACTORED */
-
-/* A rule and its hyper-parameters. */
 
 /* A function of whatever type. */
 typedef void (*fgd_function)(void);

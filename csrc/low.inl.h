@@ -28,13 +28,12 @@ static void N(load_float16)(T *restrict out, const uint16_t *restrict x, ptrdiff
     for (ptrdiff_t i = 0; i < n; i++) out[i] = (T)fgd_from_float16(x[i]);
 }
 
-/* at most FGD_CODE_BLOCK elements, which share a scale */
-static void N(load_codes)(T *out, const void *array, int dtype, ptrdiff_t size, ptrdiff_t first, ptrdiff_t n)
+/* at most a block; there is room for a whole one */
+static void N(load_codes)(T *out, void *array, int dtype, ptrdiff_t size, ptrdiff_t first, ptrdiff_t n)
 {
     float room[FGD_CODE_BLOCK], *const values = N(as_float)(room, out);
-    const float *scales = array, scale = scales[first / FGD_CODE_BLOCK];
-    const uint8_t *codes = (const uint8_t *)(scales + fgd_code_blocks(size)) + first;
-    (dtype == FGD_SIGNED8 ? fgd_decode_signed8 : fgd_decode_unsigned8)(values, codes, scale, n);
+    const fgd_codes at = fgd_codes_at(array, size, first);
+    (dtype == FGD_SIGNED8 ? fgd_decode_signed8_block : fgd_decode_unsigned8_block)(values, at.words, *at.scale);
     if (values == room) N(widen)(out, values, n);
 }
 
@@ -85,42 +84,32 @@ static void N(store_group)(uint16_t *out, const T *x, const fgd_noise *noise, in
                                                                    n);
 }
 
-static void N(scale_codes)(float *scale, const T *x, ptrdiff_t n)
-{
-    float room[FGD_CODE_BLOCK];
-    if (sizeof(T) != sizeof(float)) N(narrow)(room, x, n);
-    *scale = fgd_scale8(sizeof(T) == sizeof(float) ? (const float *)(const void *)x : room, n);
-}
-
-static void N(store_codes)(uint8_t *codes, const T *x, const fgd_noise *noise, int dtype, float scale, ptrdiff_t first,
+static void N(store_codes)(void *array, const T *x, const fgd_noise *noise, int dtype, ptrdiff_t size, ptrdiff_t first,
                            ptrdiff_t n)
 {
-    float room[FGD_CODE_BLOCK];
-    if (sizeof(T) != sizeof(float)) N(narrow)(room, x, n);
-    (dtype == FGD_SIGNED8 ? fgd_encode_signed8 : fgd_encode_unsigned8)(
-        codes, sizeof(T) == sizeof(float) ? (const float *)(const void *)x : room, noise->shared,
-        fgd_noise_at(noise, first), fgd_inverse8(scale), n);
+    float room[FGD_CODE_BLOCK] = {0};
+    const int stays = sizeof(T) == sizeof(float) && n == FGD_CODE_BLOCK;
+    if (!stays) N(narrow)(room, x, n);
+    const float *const values = stays ? (const float *)(const void *)x : room;
+    fgd_codes at = fgd_codes_at(array, size, first);
+    uint32_t bits[FGD_CODE_BLOCK];
+    for (ptrdiff_t i = 0; i < FGD_CODE_BLOCK; i++) bits[i] = fgd_to_bits(values[i]);
+    *at.scale = fgd_scale8(fgd_largest(bits, FGD_CODE_BLOCK));
+    fgd_close_codes(&at, values, noise, dtype, first);
 }
 
 FGD_INLINE ptrdiff_t N(group)(ptrdiff_t n) { return n < FGD_CODE_BLOCK ? n : FGD_CODE_BLOCK; }
 
-/* Puts back what `load_array` gave, rounded stochastically. All scales come first: finding one takes long, several are
- * found at the same time. */
+/* Puts back what `load_array` gave, rounded stochastically. */
 static void N(store_array)(void *array, const T *x, const fgd_noise *noise, int dtype, ptrdiff_t size, ptrdiff_t first,
                            ptrdiff_t n)
 {
-    if (!N(is_coded)(dtype)) {
-        uint16_t *const out = (uint16_t *)array + first;
-        for (ptrdiff_t i = 0; i < n; i += FGD_CODE_BLOCK)
-            N(store_group)(out + i, x + i, noise, dtype, first + i, N(group)(n - i));
-        return;
-    }
-    float *const scales = (float *)array + first / FGD_CODE_BLOCK;
-    uint8_t *const codes = (uint8_t *)((float *)array + fgd_code_blocks(size)) + first;
+    uint16_t *const halves = (uint16_t *)array + first;
     for (ptrdiff_t i = 0; i < n; i += FGD_CODE_BLOCK)
-        N(scale_codes)(scales + i / FGD_CODE_BLOCK, x + i, N(group)(n - i));
-    for (ptrdiff_t i = 0; i < n; i += FGD_CODE_BLOCK)
-        N(store_codes)(codes + i, x + i, noise, dtype, scales[i / FGD_CODE_BLOCK], first + i, N(group)(n - i));
+        if (N(is_coded)(dtype))
+            N(store_codes)(array, x + i, noise, dtype, size, first + i, N(group)(n - i));
+        else
+            N(store_group)(halves + i, x + i, noise, dtype, first + i, N(group)(n - i));
 }
 
 /* ---------------------------------------------------------------------------------------- a block of a tensor */
@@ -191,13 +180,12 @@ static void N(store_block)(const fgd_tensor *tensor, const fgd_tensor *block, co
 
 /* ------------------------------------------------------------------------------------------------ the passes */
 
-/* Can the rule's loop convert the states itself, and is there nothing but the rule to do? */
-static int N(takes_halves)(const fgd_tensor *tensor, const fgd_plan *plan, const fgd_pass *pass)
+/* Is there nothing but the rule to do, to states that its own loop can convert? */
+static int N(takes)(const fgd_tensor *tensor, const fgd_plan *plan, const fgd_pass *pass, const int *dtypes)
 {
-    if (!plan || plan->own || !N(step_halves)[plan->rule] || tensor->index || !N(is_plain)(tensor, plan, pass))
-        return 0;
+    if (!dtypes || tensor->index || !N(is_plain)(tensor, plan, pass)) return 0;
     for (int k = 0; k < FGD_MAX_STATES; k++)
-        if (tensor->state[k] && !plan->pauses[k] && tensor->state_dtype[k] != FGD_BFLOAT16) return 0;
+        if (tensor->state[k] && !plan->pauses[k] && tensor->state_dtype[k] != dtypes[k]) return 0;
     return tensor->param_dtype == tensor->dtype && tensor->grad_dtype == tensor->dtype;
 }
 
@@ -211,18 +199,45 @@ static void N(update_halves)(const fgd_tensor *tensor, const fgd_plan *plan, con
                                noises->of, first, n);
 }
 
+/* n is a multiple of a block */
+static void N(update_codes)(const fgd_tensor *tensor, const fgd_plan *plan, const N(noises) *noises, ptrdiff_t first,
+                            ptrdiff_t n)
+{
+    fgd_codes state[FGD_MAX_STATES] = {{0}};
+    for (int k = 0; k < FGD_MAX_STATES; k++)
+        if (noises->is_stored[k]) state[k] = fgd_codes_at(tensor->state[k], tensor->size, first);
+    N(step_codes)[plan->rule](&plan->coef, (T *)tensor->param + first, (const T *)tensor->grad + first, state,
+                              noises->of, first, n);
+}
+
+/* Does what the rule's own loops can convert; gives how many elements. */
+static ptrdiff_t N(update_in_loops)(const fgd_tensor *tensor, const fgd_plan *plan, const fgd_pass *pass,
+                                    const N(noises) *noises, ptrdiff_t first, ptrdiff_t n)
+{
+    static const int halves[FGD_MAX_STATES] = {FGD_BFLOAT16, FGD_BFLOAT16, FGD_BFLOAT16, FGD_BFLOAT16};
+    if (plan->own) return 0;
+    if (N(takes)(tensor, plan, pass, N(step_halves)[plan->rule] ? halves : NULL)) {
+        N(update_halves)(tensor, plan, noises, first, n);
+        return n;
+    }
+    if (!N(takes)(tensor, plan, pass, N(codes)[plan->rule])) return 0;
+    const ptrdiff_t whole = n - n % FGD_CODE_BLOCK;
+    N(update_codes)(tensor, plan, noises, first, whole);
+    return whole;
+}
+
 static double N(update_low)(const fgd_tensor *tensor, const fgd_plan *plan, const fgd_pass *pass, ptrdiff_t first,
                             ptrdiff_t n)
 {
     N(room) room;
     N(noises) noises;
-    if (plan) N(start_noises)(&noises, tensor, plan, pass->step);
-    if (N(takes_halves)(tensor, plan, pass)) {
-        N(update_halves)(tensor, plan, &noises, first, n);
-        return 0;
+    ptrdiff_t done = 0;
+    if (plan) {
+        N(start_noises)(&noises, tensor, plan, pass->step);
+        done = N(update_in_loops)(tensor, plan, pass, &noises, first, n);
     }
     double sum = 0;
-    for (ptrdiff_t i = first; i < first + n; i += FGD_LOW_BLOCK) {
+    for (ptrdiff_t i = first + done; i < first + n; i += FGD_LOW_BLOCK) {
         const ptrdiff_t length = first + n - i < FGD_LOW_BLOCK ? first + n - i : FGD_LOW_BLOCK;
         const fgd_tensor block = N(converted)(&room, tensor, plan, i, length);
         sum += N(update_range)(&block, plan, pass, i, length);

@@ -28,6 +28,23 @@ FGD_INLINE void N(fetch_halves)(const T *p, const T *g, uint16_t *const *s)
             FGD_PREFETCH(s[k] + i);
 }
 
+/* A block of 8-bit states on its way through a rule's loop, and of the elements of each word the bits of the largest
+ * magnitude. */
+typedef struct {
+    _Alignas(64) float values[FGD_CODE_BLOCK];
+    uint32_t largest[FGD_CODE_WORDS];
+} N(open_codes);
+
+FGD_INLINE void N(fetch_codes)(const T *p, const T *g, const fgd_codes *s, ptrdiff_t i)
+{
+    for (ptrdiff_t j = FGD_CODES_AHEAD + i; j < FGD_CODES_AHEAD + FGD_CODE_BLOCK; j += FGD_CODE_WORDS) {
+        FGD_PREFETCH(p + j);
+        FGD_PREFETCH(g + j);
+    }
+    for (int k = 0; k < FGD_MAX_STATES; k++)
+        if (s[k].words) FGD_PREFETCH(s[k].words + FGD_CODES_AHEAD / 4 + i);
+}
+
 /* A rule has a loop for each choice of the optional states that are kept: `has` is a constant in each. Where the states
  * are bfloat16 (HALVES), they are converted in the same loop.
  * The arrays are `restrict` parameters, not locals: only then does the compiler vectorise without checking overlaps. */
@@ -73,6 +90,70 @@ FGD_INLINE void N(fetch_halves)(const T *p, const T *g, uint16_t *const *s)
         }                                                                                                              \
     }
 
+/* Of 8-bit states, whole blocks: each is decoded, and left open until its largest magnitudes are known. So few words
+ * run through at a time that memory is fetched ahead steadily. */
+#define CODES(name, formula, tag, has0, has1, has2, has3)                                                              \
+    static void N(name##_run_##tag)(                                                                                   \
+        T *restrict p, const T *restrict g, const uint32_t *restrict w0, const uint32_t *restrict w1,                  \
+        const uint32_t *restrict w2, float *restrict r0, float *restrict r1, float *restrict r2,                       \
+        uint32_t *restrict m0, uint32_t *restrict m1, uint32_t *restrict m2, const float *scales, N(formula##_coef) c) \
+    {                                                                                                                  \
+        const float scale0 = scales[0], scale1 = scales[1], scale2 = scales[2];                                        \
+        for (ptrdiff_t i = 0; i < FGD_CODE_RUN; i++) {                                                                 \
+            uint32_t largest[3] = {0};                                                                                 \
+            QUARTER(formula, has0, has1, has2, 0)                                                                      \
+            QUARTER(formula, has0, has1, has2, 1)                                                                      \
+            QUARTER(formula, has0, has1, has2, 2)                                                                      \
+            QUARTER(formula, has0, has1, has2, 3)                                                                      \
+            if (has0) m0[i] = largest[0];                                                                              \
+            if (has1) m1[i] = largest[1];                                                                              \
+            if (has2) m2[i] = largest[2];                                                                              \
+        }                                                                                                              \
+    }                                                                                                                  \
+    static void N(name##_##tag)(T * p, const T *g, fgd_codes *s, const fgd_noise *noise, ptrdiff_t first, ptrdiff_t n, \
+                                N(formula##_coef) c)                                                                   \
+    {                                                                                                                  \
+        _Static_assert(!has3, "8-bit states: three at most");                                                          \
+        N(open_codes) open[3];                                                                                         \
+        for (ptrdiff_t e = 0; e < n; e += FGD_CODE_BLOCK) {                                                            \
+            const int ahead = n - e >= FGD_CODES_AHEAD + FGD_CODE_BLOCK;                                               \
+            const float scales[3] = {has0 ? *s[0].scale : 0, has1 ? *s[1].scale : 0, has2 ? *s[2].scale : 0};          \
+            for (ptrdiff_t i = 0; i < FGD_CODE_WORDS; i += FGD_CODE_RUN) {                                             \
+                if (ahead) N(fetch_codes)(p + e, g + e, s, i);                                                         \
+                N(name##_run_##tag)(p + e + i, g + e + i, has0 ? s[0].words + i : NULL, has1 ? s[1].words + i : NULL,  \
+                                    has2 ? s[2].words + i : NULL, open[0].values + i, open[1].values + i,              \
+                                    open[2].values + i, open[0].largest + i, open[1].largest + i, open[2].largest + i, \
+                                    scales, c);                                                                        \
+            }                                                                                                          \
+            if (has0) fgd_find_scale(s[0], open[0].largest); /* all first, since it takes long */                      \
+            if (has1) fgd_find_scale(s[1], open[1].largest);                                                           \
+            if (has2) fgd_find_scale(s[2], open[2].largest);                                                           \
+            if (has0) fgd_close_codes(s + 0, open[0].values, noise + 0, N(formula##_codes)[0], first + e);             \
+            if (has1) fgd_close_codes(s + 1, open[1].values, noise + 1, N(formula##_codes)[1], first + e);             \
+            if (has2) fgd_close_codes(s + 2, open[2].values, noise + 2, N(formula##_codes)[2], first + e);             \
+        }                                                                                                              \
+    }
+#define QUARTER(formula, has0, has1, has2, j)                                                                          \
+    {                                                                                                                  \
+        const ptrdiff_t e = FGD_CODE_WORDS * j + i;                                                                    \
+        N(formula##_states) s = {.each = {0}};                                                                         \
+        T value = p[e];                                                                                                \
+        if (has0) s.each[0] = fgd_decode8(N(formula##_codes)[0], w0[i], j, scale0);                                    \
+        if (has1) s.each[1] = fgd_decode8(N(formula##_codes)[1], w1[i], j, scale1);                                    \
+        if (has2) s.each[2] = fgd_decode8(N(formula##_codes)[2], w2[i], j, scale2);                                    \
+        N(formula##_point)(&value, g[e], &s, &c);                                                                      \
+        p[e] = value;                                                                                                  \
+        if (has0) LEAVE_OPEN(r0, N(formula##_codes)[0], 0)                                                             \
+        if (has1) LEAVE_OPEN(r1, N(formula##_codes)[1], 1)                                                             \
+        if (has2) LEAVE_OPEN(r2, N(formula##_codes)[2], 2)                                                             \
+    }
+#define LEAVE_OPEN(room, code, k)                                                                                      \
+    {                                                                                                                  \
+        const uint32_t bits = fgd_to_bits(s.each[k]) & ((code) == FGD_SIGNED8 ? 0x7FFFFFFFu : 0xFFFFFFFFu);            \
+        room[e] = s.each[k];                                                                                           \
+        largest[k] = bits > largest[k] ? bits : largest[k];                                                            \
+    }
+
 #define VARIANTS_0_1(LOOP_, name, formula) LOOP_(name, formula, s0, 0, 0, 0, 0) LOOP_(name, formula, s1, 1, 0, 0, 0)
 #define VARIANTS_1_0(LOOP_, name, formula) LOOP_(name, formula, s1, 1, 0, 0, 0)
 #define VARIANTS_1_2(LOOP_, name, formula)                                                                             \
@@ -115,11 +196,29 @@ FGD_INLINE void N(fetch_halves)(const T *p, const T *g, uint16_t *const *s)
         (choice)(p, g, s, noise, first, n, c);                                                                         \
     }
 
+#define STEP_CODES(name, formula, choice)                                                                              \
+    static void N(name##_codes_step)(const fgd_coef *coef, T *p, const T *g, fgd_codes *s, const fgd_noise *noise,     \
+                                     ptrdiff_t first, ptrdiff_t n)                                                     \
+    {                                                                                                                  \
+        N(formula##_coef) c;                                                                                           \
+        memcpy(&c, coef, sizeof c);                                                                                    \
+        const int kept = (s[0].words != NULL) | (s[1].words != NULL) << 1 | (s[2].words != NULL) << 2;                 \
+        (void)kept;                                                                                                    \
+        (choice)(p, g, s, noise, first, n, c);                                                                         \
+    }
+
 /* Rules by kind. That of matrices finds what was made orthonormal where a state would be; the first state, which is its
  * direction's, it leaves alone. */
 #define LOOPS_ELEMENTWISE(name, formula, counts)                                                                       \
     LOOPS_LAYERWISE(name, formula, counts)                                                                             \
     VARIANTS_##counts(HALVES, name##_halves, formula) STEP_HALVES(name, formula, (CHOICE_##counts(name##_halves, kept)))
+#if MANTISSA_BITS == 23 /* float64 is narrowed first, block by block */
+#define LOOPS_CODED(name, formula, counts)                                                                             \
+    LOOPS_ELEMENTWISE(name, formula, counts)                                                                           \
+    VARIANTS_##counts(CODES, name##_codes, formula) STEP_CODES(name, formula, (CHOICE_##counts(name##_codes, kept)))
+#else
+#define LOOPS_CODED LOOPS_ELEMENTWISE
+#endif
 #define LOOPS_LAYERWISE(name, formula, counts)                                                                         \
     VARIANTS_##counts(VARIANT, name, formula) STEP(name, formula, (CHOICE_##counts(name, kept)))
 #define LOOPS_LISTWISE LOOPS_LAYERWISE
@@ -147,6 +246,7 @@ FGD_INLINE void N(fetch_halves)(const T *p, const T *g, uint16_t *const *s)
 
 /* The measures of up to FGD_STEP_BLOCK elements are added to `measured`; adjusts says what they do to the step. */
 #define MEASURE_ELEMENTWISE(name, formula)
+#define MEASURE_CODED MEASURE_ELEMENTWISE
 #define MEASURE_LAYERWISE(name, formula) MEASURES(name, formula) ADJUSTS(name, formula, (&c, measured))
 #define MEASURE_FACTORED(name, formula) MEASURE_LAYERWISE(name, formula) MATRICES(name, formula)
 #define MEASURE_LISTWISE(name, formula) MEASURES(name, formula) ADJUSTS(name, formula, (&c, &k, measured))
@@ -220,6 +320,7 @@ FGD_INLINE void N(fetch_halves)(const T *p, const T *g, uint16_t *const *s)
 #define MEASURE_HYBRID(name, formula)
 
 #define DIRECT_ELEMENTWISE(name, formula)
+#define DIRECT_CODED DIRECT_ELEMENTWISE
 #define DIRECT_LAYERWISE(name, formula)
 #define DIRECT_LISTWISE(name, formula)
 #define DIRECT_FACTORED(name, formula)
@@ -275,6 +376,7 @@ static void (*const N(step)[])(const fgd_coef *, void *, const void *, void *con
 };
 
 #define HALVES_ELEMENTWISE(name) N(name##_halves_step)
+#define HALVES_CODED HALVES_ELEMENTWISE
 #define HALVES_LAYERWISE(name) NULL
 #define HALVES_LISTWISE(name) NULL
 #define HALVES_FACTORED(name) NULL
@@ -287,9 +389,34 @@ static void (*const N(step_halves)[])(const fgd_coef *, T *, const T *, uint16_t
 #undef RULE
 };
 
+#define CODES_ELEMENTWISE(name, function) NULL
+#define CODES_LAYERWISE(name, function) NULL
+#define CODES_LISTWISE(name, function) NULL
+#define CODES_FACTORED(name, function) NULL
+#define CODES_MATRIX(name, function) NULL
+#define CODES_HYBRID(name, function) NULL
+#if MANTISSA_BITS == 23
+#define CODES_CODED(name, function) N(name##_##function)
+#else
+#define CODES_CODED(name, function) NULL
+#endif
+static void (*const N(step_codes)[])(const fgd_coef *, T *, const T *, fgd_codes *, const fgd_noise *, ptrdiff_t,
+                                     ptrdiff_t) = {
+#define RULE(name, formula, kind, states, kept, hypers) CODES_##kind(name, codes_step),
+    FGD_OPTIM_RULES(RULE, FGD_NONE, FGD_NONE, FGD_NONE, FGD_NONE, FGD_NONE, FGD_NONE)
+#undef RULE
+};
+/* the dtypes of the states that such a loop takes, NULL where there is none */
+static const int *const N(codes)[] = {
+#define RULE(name, formula, kind, states, kept, hypers) CODES_##kind(formula, codes),
+    FGD_OPTIM_RULES(RULE, FGD_NONE, FGD_NONE, FGD_NONE, FGD_NONE, FGD_NONE, FGD_NONE)
+#undef RULE
+};
+
 #define MEASURES_MATRIX(name) NULL
 #define MEASURES_HYBRID(name) NULL
 #define MEASURES_ELEMENTWISE(name) NULL
+#define MEASURES_CODED MEASURES_ELEMENTWISE
 #define MEASURES_LAYERWISE(name) N(name##_measures)
 #define MEASURES_LISTWISE(name) N(name##_measures)
 #define MEASURES_FACTORED(name) N(name##_measures)
@@ -302,6 +429,7 @@ static void (*const N(measures)[])(const fgd_coef *, double *, const T *, const 
 #define ADJUSTS_MATRIX(name) NULL
 #define ADJUSTS_HYBRID(name) NULL
 #define ADJUSTS_ELEMENTWISE(name) NULL
+#define ADJUSTS_CODED ADJUSTS_ELEMENTWISE
 #define ADJUSTS_LAYERWISE(name) N(name##_adjusts)
 #define ADJUSTS_LISTWISE(name) N(name##_adjusts)
 #define ADJUSTS_FACTORED(name) N(name##_adjusts)
@@ -312,6 +440,7 @@ static void (*const N(adjusts)[])(fgd_coef *, double *, const double *) = {
 };
 
 #define FACTORED_ELEMENTWISE(function) NULL
+#define FACTORED_CODED FACTORED_ELEMENTWISE
 #define FACTORED_LAYERWISE(function) NULL
 #define FACTORED_LISTWISE(function) NULL
 #define FACTORED_MATRIX(function) NULL
@@ -325,6 +454,7 @@ static void (*const N(take_matrices)[])(fgd_coef *) = {
 
 /* for the rules of matrices: the loop over directions, the fit to a shape, the iteration */
 #define TABLE_ELEMENTWISE(name, what) NULL
+#define TABLE_CODED TABLE_ELEMENTWISE
 #define TABLE_LAYERWISE(name, what) NULL
 #define TABLE_LISTWISE(name, what) NULL
 #define TABLE_FACTORED(name, what) NULL
@@ -361,6 +491,7 @@ static fgd_iteration (*const N(iterations)[])(const double *) = {
 };
 
 #undef FACTORED_ELEMENTWISE
+#undef FACTORED_CODED
 #undef FACTORED_LAYERWISE
 #undef FACTORED_LISTWISE
 #undef FACTORED_MATRIX
@@ -368,18 +499,21 @@ static fgd_iteration (*const N(iterations)[])(const double *) = {
 #undef FACTORED_FACTORED
 #undef MATRICES
 #undef TABLE_ELEMENTWISE
+#undef TABLE_CODED
 #undef TABLE_LAYERWISE
 #undef TABLE_LISTWISE
 #undef TABLE_FACTORED
 #undef TABLE_MATRIX
 #undef TABLE_HYBRID
 #undef DIRECT_ELEMENTWISE
+#undef DIRECT_CODED
 #undef DIRECT_LAYERWISE
 #undef DIRECT_LISTWISE
 #undef DIRECT_FACTORED
 #undef DIRECT_MATRIX
 #undef DIRECT_HYBRID
 #undef LOOPS_ELEMENTWISE
+#undef LOOPS_CODED
 #undef LOOPS_LAYERWISE
 #undef LOOPS_LISTWISE
 #undef LOOPS_FACTORED
@@ -392,16 +526,19 @@ static fgd_iteration (*const N(iterations)[])(const double *) = {
 #undef ADJUSTS_MATRIX
 #undef ADJUSTS_HYBRID
 #undef MEASURE_ELEMENTWISE
+#undef MEASURE_CODED
 #undef MEASURE_LAYERWISE
 #undef MEASURE_LISTWISE
 #undef MEASURE_FACTORED
 #undef MEASURES
 #undef MEASURES_ELEMENTWISE
+#undef MEASURES_CODED
 #undef MEASURES_LAYERWISE
 #undef MEASURES_LISTWISE
 #undef MEASURES_FACTORED
 #undef ADJUSTS
 #undef ADJUSTS_ELEMENTWISE
+#undef ADJUSTS_CODED
 #undef ADJUSTS_LAYERWISE
 #undef ADJUSTS_LISTWISE
 #undef ADJUSTS_FACTORED
@@ -412,7 +549,18 @@ static fgd_iteration (*const N(iterations)[])(const double *) = {
 #undef WRITE_HALF
 #undef VARIANT
 #undef HALVES
+#undef CODES
+#undef QUARTER
+#undef LEAVE_OPEN
+#undef CODES_ELEMENTWISE
+#undef CODES_CODED
+#undef CODES_LAYERWISE
+#undef CODES_LISTWISE
+#undef CODES_FACTORED
+#undef CODES_MATRIX
+#undef CODES_HYBRID
 #undef HALVES_ELEMENTWISE
+#undef HALVES_CODED
 #undef HALVES_LAYERWISE
 #undef HALVES_LISTWISE
 #undef HALVES_FACTORED
@@ -433,4 +581,5 @@ static fgd_iteration (*const N(iterations)[])(const double *) = {
 #undef CHOICE_4_0
 #undef STEP
 #undef STEP_HALVES
+#undef STEP_CODES
 #undef PREPARE

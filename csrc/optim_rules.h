@@ -29,15 +29,14 @@
 #define FASTGD_OPTIM_RULES_H
 
 #define FGD_OPTIM_RULES(RULE, STATES, S, KEPT, K, HYPERS, H)                                                           \
-    RULE(sgd, sgd, ELEMENTWISE, STATES(0, 1, S(momentum_buffer, momentum)), KEPT(),                                    \
+    RULE(sgd, sgd, CODED, STATES(0, 1, S(momentum_buffer, momentum)), KEPT(),                                          \
          HYPERS(H(lr, 1e-3, NONNEGATIVE) H(momentum, 0, NONNEGATIVE) H(dampening, 0, REAL)                             \
                     H(weight_decay, 0, NONNEGATIVE) H(nesterov, 0, FLAG) H(maximize, 0, FLAG)))                        \
-    RULE(adam, adam, ELEMENTWISE, STATES(2, 1, S(exp_avg, always) S(exp_avg_sq, always) S(max_exp_avg_sq, amsgrad)),   \
-         KEPT(),                                                                                                       \
+    RULE(adam, adam, CODED, STATES(2, 1, S(exp_avg, always) S(exp_avg_sq, always) S(max_exp_avg_sq, amsgrad)), KEPT(), \
          HYPERS(H(lr, 1e-3, NONNEGATIVE) H(beta1, 0.9, UNIT) H(beta2, 0.999, UNIT) H(eps, 1e-8, NONNEGATIVE)           \
                     H(weight_decay, 0, NONNEGATIVE) H(amsgrad, 0, FLAG) H(maximize, 0, FLAG)                           \
                         H(decoupled_weight_decay, 0, FLAG)))                                                           \
-    RULE(adamw, adam, ELEMENTWISE, STATES(2, 1, S(exp_avg, always) S(exp_avg_sq, always) S(max_exp_avg_sq, amsgrad)),  \
+    RULE(adamw, adam, CODED, STATES(2, 1, S(exp_avg, always) S(exp_avg_sq, always) S(max_exp_avg_sq, amsgrad)),        \
          KEPT(),                                                                                                       \
          HYPERS(H(lr, 1e-3, NONNEGATIVE) H(beta1, 0.9, UNIT) H(beta2, 0.999, UNIT) H(eps, 1e-8, NONNEGATIVE)           \
                     H(weight_decay, 1e-2, NONNEGATIVE) H(amsgrad, 0, FLAG) H(maximize, 0, FLAG)))                      \
@@ -67,7 +66,7 @@
     RULE(asgd, asgd, ELEMENTWISE, STATES(1, 0, S(ax, always)), KEPT(K(eta) K(mu)),                                     \
          HYPERS(H(lr, 1e-2, NONNEGATIVE) H(lambd, 1e-4, REAL) H(alpha, 0.75, REAL) H(t0, 1e6, REAL)                    \
                     H(weight_decay, 0, NONNEGATIVE) H(maximize, 0, FLAG)))                                             \
-    RULE(lion, lion, ELEMENTWISE, STATES(1, 0, S(exp_avg, always)), KEPT(),                                            \
+    RULE(lion, lion, CODED, STATES(1, 0, S(exp_avg, always)), KEPT(),                                                  \
          HYPERS(H(lr, 1e-4, NONNEGATIVE) H(beta1, 0.9, UNIT) H(beta2, 0.99, UNIT) H(weight_decay, 0, NONNEGATIVE)      \
                     H(maximize, 0, FLAG)))                                                                             \
     RULE(signum, signum, ELEMENTWISE, STATES(0, 1, S(exp_avg, momentum)), KEPT(),                                      \

@@ -38,6 +38,8 @@ typedef struct {
     T inv_sqrt_correction2, eps, step_size;
 } N(adam_coef);
 
+static const int N(adam_codes)[FGD_MAX_STATES] = {FGD_SIGNED8, FGD_UNSIGNED8, FGD_UNSIGNED8};
+
 static inline N(adam_coef) N(adam_prepare)(const adam_hypers *h, adam_kept *kept, int64_t t, int first)
 {
     (void)kept, (void)first;

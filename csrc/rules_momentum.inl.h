@@ -7,6 +7,8 @@ typedef struct {
     T sign, weight_decay, keep, add, from_grad, from_buffer, lr;
 } N(sgd_coef);
 
+static const int N(sgd_codes)[FGD_MAX_STATES] = {FGD_SIGNED8};
+
 static inline N(sgd_coef) N(sgd_prepare)(const sgd_hypers *h, sgd_kept *kept, int64_t t, int first)
 {
     (void)kept, (void)t;
@@ -64,6 +66,8 @@ static inline void N(asgd_point)(T *p, T grad, N(asgd_states) *s, const N(asgd_c
 typedef struct {
     T sign, beta1, one_minus_beta1, beta2, one_minus_beta2, decay, lr;
 } N(lion_coef);
+
+static const int N(lion_codes)[FGD_MAX_STATES] = {FGD_SIGNED8};
 
 static inline N(lion_coef) N(lion_prepare)(const lion_hypers *h, lion_kept *kept, int64_t t, int first)
 {

@@ -91,7 +91,7 @@ static void find_known(fgd_job *job, const fgd_group *groups)
     }
 }
 
-static int measures(int kind) { return kind != FGD_ELEMENTWISE && kind < FGD_MATRIX; }
+static int measures(int kind) { return kind > FGD_CODED && kind < FGD_MATRIX; }
 
 /* Finds or makes the plan of every tensor that takes part. */
 static void make_plans(fgd_job *job)

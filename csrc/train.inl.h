@@ -75,7 +75,7 @@ static void N(rule_update)(T *params, T *restrict gradient, void *const *state, 
     s->kept[FGD_MAX_KEPT] = 1; /* the states are in use */
     const ptrdiff_t last = n + s->fit_intercept;
     const int kind = fgd_rules[s->rule].kind;
-    if (kind == FGD_ELEMENTWISE || kind == FGD_HYBRID) { /* no matrix is here */
+    if (kind <= FGD_CODED || kind == FGD_HYBRID) { /* no matrix is here */
         N(step)[s->rule](&coef, params, gradient, state, last);
         return;
     }

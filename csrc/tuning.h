@@ -19,7 +19,10 @@ enum {
     FGD_STEP_CHUNK = 4096,      /* optimizers: elements that one thread takes, whose squares are summed together, */
     FGD_STEP_BLOCK = 1024,      /* and that stay in the first-level cache between the parts of a step, */
     FGD_LOW_BLOCK = 512,        /* also where it is converted, and memory is to be read steadily all the same; */
-    FGD_HALVES_AHEAD = 1024,    /* and fetched so many elements ahead where it is converted in the rule's loop */
+    FGD_HALVES_AHEAD = 1024,    /* and fetched so many elements ahead where it is converted in the rule's loop, */
+    FGD_CODES_AHEAD = 1024,     /* of 8-bit states,
+                                 * whose loop takes the elements of */
+    FGD_CODE_RUN = 16,          /* so many words between two prefetches */
     FGD_FOLD = 256,             /* rows or columns whose squares are summed together */
     FGD_DEPTH = 256,            /* products: terms that are summed together, */
     FGD_PANEL_BYTES = 32768,    /* and so many pairs of registers of them, at home in the first-level cache */

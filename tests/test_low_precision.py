@@ -47,8 +47,8 @@ def decoded(name, state, shape):
     scales, codes = state[: 4 * n_blocks].view(np.float32), state[4 * n_blocks :]
     signed = not name.endswith("_sq")
     values = [
-        formats.decode(int(code), float(scales[i // formats.BLOCK]), signed)
-        for i, code in enumerate(codes)
+        formats.decode(int(codes[formats.place(i)]), float(scales[i // formats.BLOCK]), signed)
+        for i in range(n)
     ]
     return np.array(values, np.float32).reshape(shape)
 
@@ -62,11 +62,11 @@ def encoded(values, kept_in, step, array, signed):
         return np.array(bits, np.uint16).reshape(values.shape)
     blocks = [flat[i : i + formats.BLOCK] for i in range(0, len(flat), formats.BLOCK)]
     scales = [formats.scale_of(block) for block in blocks]
-    codes = [
-        formats.encode(x, scales[i // formats.BLOCK], signed, formats.noise(step, array, i, 20))
-        for i, x in enumerate(flat)
-    ]
-    parts = [np.array(scales, np.float32).view(np.uint8), np.array(codes, np.uint8)]
+    codes = np.zeros(len(blocks) * formats.BLOCK, np.uint8)
+    for i, x in enumerate(flat):
+        random = formats.noise(step, array, i, 20)
+        codes[formats.place(i)] = formats.encode(x, scales[i // formats.BLOCK], signed, random)
+    parts = [np.array(scales, np.float32).view(np.uint8), codes]
     return np.concatenate(parts) if flat else np.zeros(0, np.uint8)
 
 

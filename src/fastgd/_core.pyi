@@ -11,6 +11,7 @@ _Array = NDArray[Any]  # float32 or float64
 class _Rule(TypedDict):
     number: int
     kind: str  # "elementwise", "layerwise", "listwise", "factored", "matrix" or "hybrid"
+    eight_bit: bool  # whether its states may have 8 bits
     states: tuple[tuple[str, str], ...]  # name; when it is kept, as in optim_rules.h
     kept: tuple[str, ...]  # numbers that are carried from step to step
     hypers: tuple[tuple[str, float | None, str], ...]  # name, default, domain

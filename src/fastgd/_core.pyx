@@ -73,9 +73,9 @@ cdef dict _domains = {
 
 
 cdef dict _kinds = {
-    c.FGD_ELEMENTWISE: "elementwise", c.FGD_LAYERWISE: "layerwise", c.FGD_LISTWISE: "listwise",
-    c.FGD_FACTORED: "factored",
-    c.FGD_MATRIX: "matrix", c.FGD_HYBRID: "hybrid",
+    c.FGD_ELEMENTWISE: "elementwise", c.FGD_CODED: "elementwise", c.FGD_LAYERWISE: "layerwise",
+    c.FGD_LISTWISE: "listwise", c.FGD_FACTORED: "factored", c.FGD_MATRIX: "matrix",
+    c.FGD_HYBRID: "hybrid",
 }
 
 
@@ -91,6 +91,7 @@ cdef dict _read_rules():
         rules[rule.name.decode()] = {
             "number": i,
             "kind": _kinds[rule.kind],
+            "eight_bit": rule.kind == c.FGD_CODED,
             "states": tuple((rule.states[k].name.decode(), rule.states[k].kept_if.decode())
                             for k in range(rule.n_states)),
             "kept": tuple(rule.kept[k].decode() for k in range(rule.n_kept)),
@@ -244,8 +245,8 @@ cdef Py_ssize_t _item(int dtype) noexcept:
 
 
 cpdef Py_ssize_t code_bytes(Py_ssize_t size):
-    """Bytes of a state of `size` elements in 8 bits each: the blocks' scales, then the codes."""
-    return size + 4 * ((size + c.FGD_CODE_BLOCK - 1) // c.FGD_CODE_BLOCK)
+    """Bytes of a state of `size` elements in 8 bits each: whole blocks' scales, then their codes."""
+    return (4 + c.FGD_CODE_BLOCK) * ((size + c.FGD_CODE_BLOCK - 1) // c.FGD_CODE_BLOCK)
 
 
 cdef int _code_dtype(str name):

@@ -8,7 +8,7 @@ import numpy as np
 from . import _core
 from ._hypers import Array, kept_states, zeros_of
 
-EIGHT_BIT = ("sgd", "adam", "adamw", "lion")
+EIGHT_BIT = tuple(name for name, row in _core.RULES.items() if row["eight_bit"])
 """Rules whose states may have 8 bits."""
 
 

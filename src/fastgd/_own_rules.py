@@ -85,6 +85,7 @@ def register(
     _core.OWN_RULES[rule] = {
         "number": -1,
         "kind": "elementwise",
+        "eight_bit": False,
         "states": tuple((state, "always") for state in states),
         "kept": (),
         "hypers": row,

@@ -147,6 +147,16 @@ def encode(x: float, scale: float, signed: bool, random: int) -> int:
     return code | (to_bits(x) >> 24 & 128) if signed else code
 
 
+def place(i: int) -> int:
+    """Where the code of element `i` of an array lies among the codes, which fill whole blocks.
+
+    Four of a block, 64 elements apart, make a word: byte ``j`` of word ``i`` is that of element
+    ``64 * j + i``.
+    """
+    block, e = divmod(i, BLOCK)
+    return block * BLOCK + 4 * (e % 64) + e // 64
+
+
 def decode(code: int, scale: float, signed: bool) -> float:
     """Value of a code."""
     tiny = _tiny(signed)
