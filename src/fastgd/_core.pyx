@@ -245,7 +245,7 @@ cdef Py_ssize_t _item(int dtype) noexcept:
 
 
 cpdef Py_ssize_t code_bytes(Py_ssize_t size):
-    """Bytes of a state of `size` elements in 8 bits each: whole blocks' scales, then their codes."""
+    """Bytes of a state of `size` elements in 8 bits: scales of whole blocks, then their codes."""
     return (4 + c.FGD_CODE_BLOCK) * ((size + c.FGD_CODE_BLOCK - 1) // c.FGD_CODE_BLOCK)
 
 
