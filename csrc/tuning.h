@@ -26,7 +26,8 @@ enum {
     FGD_FOLD = 256,             /* rows or columns whose squares are summed together */
     FGD_DEPTH = 256,            /* products: terms that are summed together, */
     FGD_PANEL_BYTES = 32768,    /* and so many pairs of registers of them, at home in the first-level cache */
-    FGD_GRAM_STEPS = 3          /* Newton-Schulz: iterations on one Gram matrix */
+    FGD_GRAM_STEPS = 3,         /* Newton-Schulz: iterations on one Gram matrix, */
+    FGD_GRAM_STEPS_LONG = 5     /* and in float32 on that of a long one */
 };
 
 /* Work below which threads cost more than they bring: elements of a step and of a sum, multiplications of a batch. */
