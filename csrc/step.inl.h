@@ -273,7 +273,7 @@ static double N(update_range)(const fgd_tensor *tensor, const fgd_plan *plan, co
     T *const param = tensor->param, *const slow = pass->looks_ahead ? tensor->slow : NULL;
     T *const average = N(moving_average)(tensor, plan, pass);
     const int bounded = plan && plan->bounded, plain = N(is_plain)(tensor, plan, pass);
-    const ptrdiff_t block = plain ? n : FGD_STEP_BLOCK;
+    const ptrdiff_t block = plain ? n : FGD_STEP_RUN;
     double sum = 0;
     fgd_coef coef;
     if (plan) coef = plan->coef;

@@ -18,6 +18,7 @@ enum {
     FGD_LINE_ELEMENTS = 64,     /* threads meet on multiples of this, so that they share no cache line */
     FGD_STEP_CHUNK = 4096,      /* optimizers: elements that one thread takes, whose squares are summed together, */
     FGD_STEP_BLOCK = 1024,      /* and that stay in the first-level cache between the parts of a step, */
+    FGD_STEP_RUN = 128,         /* so few in the update that all arrays are read steadily, */
     FGD_LOW_BLOCK = 512,        /* also where it is converted, and memory is to be read steadily all the same; */
     FGD_HALVES_AHEAD = 1024,    /* and fetched so many elements ahead where it is converted in the rule's loop, */
     FGD_CODES_AHEAD = 1024,     /* of 8-bit states,
