@@ -294,11 +294,6 @@ static void fgd_encode_unsigned8(uint32_t *restrict words, const float *restrict
     }
 }
 
-FGD_INLINE void fgd_find_scale(fgd_codes at, const uint32_t *largest)
-{
-    *at.scale = fgd_scale8(fgd_largest(largest, FGD_CODE_WORDS));
-}
-
 /* Puts a block of numbers back, whose scale is there, and goes on to the next. */
 FGD_INLINE void fgd_close_codes(fgd_codes *at, const float *x, const fgd_noise *noise, int dtype, ptrdiff_t first)
 {

@@ -35,14 +35,15 @@ typedef struct {
     uint32_t largest[FGD_CODE_WORDS];
 } N(open_codes);
 
-FGD_INLINE void N(fetch_codes)(const T *p, const T *g, const fgd_codes *s, ptrdiff_t i)
+/* for the run of words i of a block of p and g, which are words w of s */
+FGD_INLINE void N(fetch_codes)(const T *p, const T *g, const fgd_codes *s, ptrdiff_t i, ptrdiff_t w)
 {
     for (ptrdiff_t j = FGD_CODES_AHEAD + i; j < FGD_CODES_AHEAD + FGD_CODE_BLOCK; j += FGD_CODE_WORDS) {
         FGD_PREFETCH(p + j);
         FGD_PREFETCH(g + j);
     }
     for (int k = 0; k < FGD_MAX_STATES; k++)
-        if (s[k].words) FGD_PREFETCH(s[k].words + FGD_CODES_AHEAD / 4 + i);
+        if (s[k].words) FGD_PREFETCH(s[k].words + FGD_CODES_AHEAD / 4 + w);
 }
 
 /* A rule has a loop for each choice of the optional states that are kept: `has` is a constant in each. Where the states
@@ -90,8 +91,8 @@ FGD_INLINE void N(fetch_codes)(const T *p, const T *g, const fgd_codes *s, ptrdi
         }                                                                                                              \
     }
 
-/* Of 8-bit states, whole blocks: each is decoded, and left open until its largest magnitudes are known. So few words
- * run through at a time that memory is fetched ahead steadily. */
+/* Of 8-bit states, whole blocks: each is decoded, and left open until its largest magnitudes are known. That takes
+ * long, so some are at it together. So few words run through at a time that memory is fetched ahead steadily. */
 #define CODES(name, formula, tag, has0, has1, has2, has3)                                                              \
     static void N(name##_run_##tag)(                                                                                   \
         T *restrict p, const T *restrict g, const uint32_t *restrict w0, const uint32_t *restrict w1,                  \
@@ -110,27 +111,41 @@ FGD_INLINE void N(fetch_codes)(const T *p, const T *g, const fgd_codes *s, ptrdi
             if (has2) m2[i] = largest[2];                                                                              \
         }                                                                                                              \
     }                                                                                                                  \
+    FGD_INLINE void N(name##_block_##tag)(T * p, const T *g, const fgd_codes *s, ptrdiff_t b, N(open_codes) *open,     \
+                                          int ahead, N(formula##_coef) c)                                              \
+    {                                                                                                                  \
+        const float scales[3] = {has0 ? s[0].scale[b] : 0, has1 ? s[1].scale[b] : 0, has2 ? s[2].scale[b] : 0};        \
+        for (ptrdiff_t i = 0; i < FGD_CODE_WORDS; i += FGD_CODE_RUN) {                                                 \
+            const ptrdiff_t w = b * FGD_CODE_WORDS + i;                                                                \
+            if (ahead) N(fetch_codes)(p, g, s, i, w);                                                                  \
+            N(name##_run_##tag)(p + i, g + i, has0 ? s[0].words + w : NULL, has1 ? s[1].words + w : NULL,              \
+                                has2 ? s[2].words + w : NULL, open[0].values + i, open[1].values + i,                  \
+                                open[2].values + i, open[0].largest + i, open[1].largest + i, open[2].largest + i,     \
+                                scales, c);                                                                            \
+        }                                                                                                              \
+    }                                                                                                                  \
     static void N(name##_##tag)(T * p, const T *g, fgd_codes *s, const fgd_noise *noise, ptrdiff_t first, ptrdiff_t n, \
                                 N(formula##_coef) c)                                                                   \
     {                                                                                                                  \
         _Static_assert(!has3, "8-bit states: three at most");                                                          \
-        N(open_codes) open[3];                                                                                         \
-        for (ptrdiff_t e = 0; e < n; e += FGD_CODE_BLOCK) {                                                            \
-            const int ahead = n - e >= FGD_CODES_AHEAD + FGD_CODE_BLOCK;                                               \
-            const float scales[3] = {has0 ? *s[0].scale : 0, has1 ? *s[1].scale : 0, has2 ? *s[2].scale : 0};          \
-            for (ptrdiff_t i = 0; i < FGD_CODE_WORDS; i += FGD_CODE_RUN) {                                             \
-                if (ahead) N(fetch_codes)(p + e, g + e, s, i);                                                         \
-                N(name##_run_##tag)(p + e + i, g + e + i, has0 ? s[0].words + i : NULL, has1 ? s[1].words + i : NULL,  \
-                                    has2 ? s[2].words + i : NULL, open[0].values + i, open[1].values + i,              \
-                                    open[2].values + i, open[0].largest + i, open[1].largest + i, open[2].largest + i, \
-                                    scales, c);                                                                        \
+        N(open_codes) open[FGD_CODES_OPEN][3];                                                                         \
+        for (ptrdiff_t e = 0, blocks; e < n; e += blocks * FGD_CODE_BLOCK) {                                           \
+            const int ahead = n - e >= FGD_CODES_AHEAD + FGD_CODES_OPEN * FGD_CODE_BLOCK;                              \
+            blocks = n - e < FGD_CODES_OPEN * FGD_CODE_BLOCK ? (n - e) / FGD_CODE_BLOCK : FGD_CODES_OPEN;              \
+            for (ptrdiff_t b = 0; b < blocks; b++)                                                                     \
+                N(name##_block_##tag)(p + e + b * FGD_CODE_BLOCK, g + e + b * FGD_CODE_BLOCK, s, b, open[b], ahead,    \
+                                      c);                                                                              \
+            for (ptrdiff_t b = 0; b < blocks; b++) {                                                                   \
+                if (has0) s[0].scale[b] = fgd_scale8(fgd_largest(open[b][0].largest, FGD_CODE_WORDS));                 \
+                if (has1) s[1].scale[b] = fgd_scale8(fgd_largest(open[b][1].largest, FGD_CODE_WORDS));                 \
+                if (has2) s[2].scale[b] = fgd_scale8(fgd_largest(open[b][2].largest, FGD_CODE_WORDS));                 \
             }                                                                                                          \
-            if (has0) fgd_find_scale(s[0], open[0].largest); /* all first, since it takes long */                      \
-            if (has1) fgd_find_scale(s[1], open[1].largest);                                                           \
-            if (has2) fgd_find_scale(s[2], open[2].largest);                                                           \
-            if (has0) fgd_close_codes(s + 0, open[0].values, noise + 0, N(formula##_codes)[0], first + e);             \
-            if (has1) fgd_close_codes(s + 1, open[1].values, noise + 1, N(formula##_codes)[1], first + e);             \
-            if (has2) fgd_close_codes(s + 2, open[2].values, noise + 2, N(formula##_codes)[2], first + e);             \
+            for (ptrdiff_t b = 0; b < blocks; b++) {                                                                   \
+                const ptrdiff_t at = first + e + b * FGD_CODE_BLOCK;                                                   \
+                if (has0) fgd_close_codes(s + 0, open[b][0].values, noise + 0, N(formula##_codes)[0], at);             \
+                if (has1) fgd_close_codes(s + 1, open[b][1].values, noise + 1, N(formula##_codes)[1], at);             \
+                if (has2) fgd_close_codes(s + 2, open[b][2].values, noise + 2, N(formula##_codes)[2], at);             \
+            }                                                                                                          \
         }                                                                                                              \
     }
 #define QUARTER(formula, has0, has1, has2, j)                                                                          \

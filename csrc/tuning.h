@@ -21,9 +21,9 @@ enum {
     FGD_STEP_RUN = 128,         /* so few in the update that all arrays are read steadily, */
     FGD_LOW_BLOCK = 512,        /* also where it is converted, and memory is to be read steadily all the same; */
     FGD_HALVES_AHEAD = 1024,    /* and fetched so many elements ahead where it is converted in the rule's loop, */
-    FGD_CODES_AHEAD = 1024,     /* of 8-bit states,
-                                 * whose loop takes the elements of */
-    FGD_CODE_RUN = 16,          /* so many words between two prefetches */
+    FGD_CODES_AHEAD = 1024,     /* 8-bit states: the same, */
+    FGD_CODES_OPEN = 2,         /* blocks whose largest magnitudes are looked for together, */
+    FGD_CODE_RUN = 16,          /* words whose elements are worked on between two prefetches */
     FGD_FOLD = 256,             /* rows or columns whose squares are summed together */
     FGD_DEPTH = 256,            /* products: terms that are summed together, */
     FGD_PANEL_BYTES = 32768,    /* and so many pairs of registers of them, at home in the first-level cache */
