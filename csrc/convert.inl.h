@@ -214,22 +214,14 @@ FGD_INLINE float fgd_decode8(int dtype, uint32_t word, int j, float scale)
     return dtype == FGD_SIGNED8 ? fgd_decode_signed8(word, j, scale) : fgd_decode_unsigned8(word, j, scale);
 }
 
-#define QUARTER(j) out[FGD_CODE_WORDS * j + i] = fgd_decode_signed8(words[i], j, scale);
-static void fgd_decode_signed8_block(float *restrict out, const uint32_t *restrict words, float scale)
+FGD_INLINE void fgd_decode_block(float *restrict out, const uint32_t *restrict words, float scale, const int dtype)
 {
+#define QUARTER(j) out[FGD_CODE_WORDS * j + i] = fgd_decode8(dtype, words[i], j, scale);
     for (ptrdiff_t i = 0; i < FGD_CODE_WORDS; i++) {
         FGD_QUARTERS(QUARTER)
     }
-}
 #undef QUARTER
-#define QUARTER(j) out[FGD_CODE_WORDS * j + i] = fgd_decode_unsigned8(words[i], j, scale);
-static void fgd_decode_unsigned8_block(float *restrict out, const uint32_t *restrict words, float scale)
-{
-    for (ptrdiff_t i = 0; i < FGD_CODE_WORDS; i++) {
-        FGD_QUARTERS(QUARTER)
-    }
 }
-#undef QUARTER
 
 /* The largest magnitude, as bits, of numbers whose bits are given. */
 static uint32_t fgd_largest(const uint32_t *restrict bits, ptrdiff_t n)

@@ -33,7 +33,10 @@ static void N(load_codes)(T *out, void *array, int dtype, ptrdiff_t size, ptrdif
 {
     float room[FGD_CODE_BLOCK], *const values = N(as_float)(room, out);
     const fgd_codes at = fgd_codes_at(array, size, first);
-    (dtype == FGD_SIGNED8 ? fgd_decode_signed8_block : fgd_decode_unsigned8_block)(values, at.words, *at.scale);
+    if (dtype == FGD_SIGNED8) /* a constant in each */
+        fgd_decode_block(values, at.words, *at.scale, FGD_SIGNED8);
+    else
+        fgd_decode_block(values, at.words, *at.scale, FGD_UNSIGNED8);
     if (values == room) N(widen)(out, values, n);
 }
 
@@ -104,12 +107,11 @@ FGD_INLINE ptrdiff_t N(group)(ptrdiff_t n) { return n < FGD_CODE_BLOCK ? n : FGD
 static void N(store_array)(void *array, const T *x, const fgd_noise *noise, int dtype, ptrdiff_t size, ptrdiff_t first,
                            ptrdiff_t n)
 {
-    uint16_t *const halves = (uint16_t *)array + first;
     for (ptrdiff_t i = 0; i < n; i += FGD_CODE_BLOCK)
         if (N(is_coded)(dtype))
             N(store_codes)(array, x + i, noise, dtype, size, first + i, N(group)(n - i));
         else
-            N(store_group)(halves + i, x + i, noise, dtype, first + i, N(group)(n - i));
+            N(store_group)((uint16_t *)array + first + i, x + i, noise, dtype, first + i, N(group)(n - i));
 }
 
 /* ---------------------------------------------------------------------------------------- a block of a tensor */
