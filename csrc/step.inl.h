@@ -267,13 +267,27 @@ static int N(is_plain)(const fgd_tensor *tensor, const fgd_plan *plan, const fgd
            !N(moving_average)(tensor, plan, pass);
 }
 
+/* What the rule will read from element `at` on. */
+static void N(fetch_ahead)(const fgd_tensor *tensor, const fgd_plan *plan, ptrdiff_t at)
+{
+    void *state[FGD_MAX_STATES];
+    N(states_at)(state, tensor, plan, at);
+    for (ptrdiff_t i = 0; i < FGD_STEP_FETCH; i += FGD_LANE_BYTES / (ptrdiff_t)sizeof(T)) {
+        FGD_PREFETCH((const T *)tensor->param + at + i);
+        FGD_PREFETCH((const T *)tensor->grad + at + i);
+        for (int k = 0; k < FGD_MAX_STATES; k++)
+            if (state[k]) FGD_PREFETCH((const T *)state[k] + i);
+    }
+}
+
 static double N(update_range)(const fgd_tensor *tensor, const fgd_plan *plan, const fgd_pass *pass, ptrdiff_t first,
                               ptrdiff_t n)
 {
     T *const param = tensor->param, *const slow = pass->looks_ahead ? tensor->slow : NULL;
     T *const average = N(moving_average)(tensor, plan, pass);
     const int bounded = plan && plan->bounded, plain = N(is_plain)(tensor, plan, pass);
-    const ptrdiff_t block = plain ? n : FGD_STEP_RUN;
+    const int fetches = plain && plan && n >= FGD_STEP_LONG;
+    const ptrdiff_t block = fetches ? FGD_STEP_FETCH : plain ? n : FGD_STEP_RUN;
     double sum = 0;
     fgd_coef coef;
     if (plan) coef = plan->coef;
@@ -283,6 +297,7 @@ static double N(update_range)(const fgd_tensor *tensor, const fgd_plan *plan, co
     if (plan && tensor->state[FGD_ORTHONORMAL] && plan->iteration.wanted) N(fits)[plan->rule](&coef, tensor);
     for (ptrdiff_t i = first; i < first + n; i += block) {
         const ptrdiff_t length = first + n - i < block ? first + n - i : block;
+        if (fetches && i + FGD_STEP_AHEAD + block <= first + n) N(fetch_ahead)(tensor, plan, i + FGD_STEP_AHEAD);
         if (plan && tensor->index)
             sum +=
                 N(update_rows)(tensor, plan, &coef, pass, N(had_before)(tensor, i), N(had_before)(tensor, i + length));

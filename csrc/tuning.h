@@ -20,7 +20,10 @@ enum {
     FGD_STEP_BLOCK = 1024,      /* and that stay in the first-level cache between the parts of a step, */
     FGD_STEP_RUN = 128,         /* so few in the update that all arrays are read steadily, */
     FGD_LOW_BLOCK = 512,        /* also where it is converted, and memory is to be read steadily all the same; */
-    FGD_HALVES_AHEAD = 1024,    /* and fetched so many elements ahead where it is converted in the rule's loop, */
+    FGD_STEP_LONG = 1 << 22,    /* where nothing but the rule is done, to arrays longer than caches: */
+    FGD_STEP_FETCH = 512,       /* so few, */
+    FGD_STEP_AHEAD = 2048,      /* fetched so many elements ahead; */
+    FGD_HALVES_AHEAD = 1024,    /* bfloat16 states, converted in the rule's loop: fetched so many elements ahead, */
     FGD_CODES_AHEAD = 1024,     /* 8-bit states: the same, */
     FGD_CODES_OPEN = 2,         /* blocks whose largest magnitudes are looked for together, */
     FGD_CODE_RUN = 16,          /* words whose elements are worked on between two prefetches */

@@ -430,6 +430,22 @@ def test_same_bits_at_every_size(rule, dtype, size, rng, assert_same_bits):
         assert_same_bits(other, bits[0])
 
 
+@pytest.mark.parametrize("cls", [optim.SGD, optim.AdamW])
+def test_same_bits_where_arrays_are_fetched_ahead(cls, rng, assert_same_bits):
+    """Protects reproducibility of arrays longer than caches, which are gone through otherwise."""
+    size = 2**22 + 700
+    whole = rng.standard_normal(size, np.float32)
+    parts = [p.copy() for p in np.array_split(whole, 3)]
+    options = {"momentum": 0.9} if cls is optim.SGD else {}
+    one, many = (cls(p, lr=0.1, **options) for p in ([whole], parts))
+    with fastgd.threads(1):
+        for _ in range(2):
+            grad = rng.standard_normal(size, np.float32)
+            one.step([grad])
+            many.step(np.array_split(grad, 3))
+    assert_same_bits(whole, np.concatenate(parts))
+
+
 @pytest.mark.parametrize("rule", APART)
 def test_list_and_single_calls_have_the_same_bits(rule, dtype, assert_same_bits):
     """Protects the one call for a list: tensors do not influence each other."""
