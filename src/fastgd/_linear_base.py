@@ -22,9 +22,10 @@ from ._linear_input import (
     validated,
     validated_rows,
 )
+from ._paging import Windows
 from .optim import make_states
 from .schedules import SCHEDULES, Schedule
-from .train import Problem, Result, Run, block_rows, hopeless, train
+from .train import Problem, Result, Run, block_rows, call_rows, hopeless, train
 
 __all__ = ["LinearSGD", "Target"]
 
@@ -159,6 +160,7 @@ class LinearSGD(BaseEstimator, ABC):  # type: ignore[misc]
         run = self._run(X, len(targets))
         seeds = self._seeds(len(targets))
         n_blocks = -(-X.shape[0] // run.block)
+        order = np.arange(n_blocks, dtype=np.int64)
         problems = [
             Problem(
                 label=label,
@@ -167,7 +169,8 @@ class LinearSGD(BaseEstimator, ABC):  # type: ignore[misc]
                 params=p,
                 states=self._first_states(run, k, p, go_on),
                 kept=self._first_kept(run, k, go_on),
-                order=np.arange(n_blocks, dtype=np.int64),
+                order=order.copy(),
+                segments=run.windows.segments(order) if run.windows else None,
                 seed=seed,
                 t=self.t_ - 1 if go_on else 0,
                 at_zero=self._at_zero[k] if go_on else 0.0,
@@ -205,10 +208,13 @@ class LinearSGD(BaseEstimator, ABC):  # type: ignore[misc]
         n_jobs = getattr(self, "n_jobs", None) or 1
         parallel = min(n_problems, n_jobs if n_jobs > 0 else _core.threads())
         n_rows, n_features = X.shape
+        block = block_rows(n_rows, n_features, X.itemsize, self.shuffle)
+        batch_size = min(self.batch_size, n_rows)
         return Run(
             X=X,
-            block=block_rows(n_rows, n_features, X.itemsize, self.shuffle),
-            batch_size=min(self.batch_size, n_rows),
+            windows=Windows.of(X, block, call_rows(n_features, batch_size)),
+            block=block,
+            batch_size=batch_size,
             loss=self.loss,
             loss_parameter=self._loss_parameter(),
             alpha=self.alpha if self.penalty == "l2" else 0.0,

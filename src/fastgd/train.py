@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _core
+from ._paging import Windows
 from .schedules import Schedule
 
-__all__ = ["Problem", "Result", "Run", "block_rows", "hopeless", "train"]
+__all__ = ["Problem", "Result", "Run", "block_rows", "call_rows", "hopeless", "train"]
 
 Array = NDArray[Any]
 
@@ -36,6 +37,12 @@ def block_rows(n_rows: int, n_features: int, itemsize: int, shuffle: bool | str)
     return 1 if shuffle else n_rows
 
 
+def call_rows(n_features: int, batch_size: int) -> int:
+    """Rows that one call into C works through at most: whole batches."""
+    updates = max(1, _ELEMENTS_PER_CALL // (n_features * batch_size))
+    return min(updates, _UPDATES_PER_CALL) * batch_size
+
+
 @dataclass
 class Problem:
     """One linear model in training: a regression, or one class against the rest."""
@@ -47,6 +54,7 @@ class Problem:
     states: tuple[Array | None, ...]
     kept: NDArray[np.float64]  # numbers that the rule carries from update to update
     order: NDArray[np.int64]
+    segments: NDArray[np.int64] | None  # of a matrix that maps a file
     seed: int
     t: int  # updates done
     at_zero: float  # mean loss of predicting zero; the largest of all data so far
@@ -61,6 +69,7 @@ class Run:
     """What all problems of one fit share."""
 
     X: Array
+    windows: Windows | None  # if X maps a file
     block: int
     batch_size: int
     loss: str
@@ -79,20 +88,20 @@ class Run:
         """Train one problem for one epoch; append its objective to its curve."""
         n_rows, n_features = self.X.shape
         if self.shuffle:
-            _core.shuffle(problem.order, problem.seed)
+            self._reorder(problem)
         memory = _core.scratch(self.X, self.batch_size)
-        updates_per_call = max(1, _ELEMENTS_PER_CALL // (n_features * self.batch_size))
-        updates_per_call = min(updates_per_call, _UPDATES_PER_CALL)
-        rows_per_call = updates_per_call * self.batch_size
+        rows_per_call = call_rows(n_features, self.batch_size)
         loss_sum = 0.0
-        for start in range(0, n_rows, rows_per_call):
-            if self.stop.is_set():
-                return
-            stop = min(n_rows, start + rows_per_call)
-            n_updates = -(-(stop - start) // self.batch_size)
-            steps = np.arange(problem.t, problem.t + n_updates)
-            loss_sum += self._stretch(problem, memory, self.schedule(steps), start, stop)
-            problem.t += n_updates
+        windows = self.windows.read_ahead(problem.order) if self.windows else [(0, n_rows)]
+        for first, last in windows:
+            for start in range(first, last, rows_per_call):
+                if self.stop.is_set():
+                    return
+                stop = min(last, start + rows_per_call)
+                n_updates = -(-(stop - start) // self.batch_size)
+                steps = np.arange(problem.t, problem.t + n_updates)
+                loss_sum += self._stretch(problem, memory, self.schedule(steps), start, stop)
+                problem.t += n_updates
         if not _core.all_finite(problem.params):
             raise self._diverged(problem, problem.t - 1)
         objective = loss_sum / n_rows
@@ -100,6 +109,13 @@ class Run:
             weights = problem.params[:-1].astype(np.float64)
             objective += 0.5 * self.alpha * float(weights @ weights)
         problem.curve.append(objective)
+
+    def _reorder(self, problem: Problem) -> None:
+        """Shuffle the order of the rows."""
+        if self.windows is not None and problem.segments is not None:
+            self.windows.shuffle(problem.order, problem.segments, problem.seed)
+        else:
+            _core.shuffle(problem.order, problem.seed)
 
     def _stretch(self, problem: Problem, memory: Array, lr: Array, start: int, stop: int) -> float:
         """Train on the rows at positions [start, stop) of the epoch's order."""
