@@ -12,13 +12,13 @@ machine learning with CorgiPile", SIGMOD 2022, algorithm 1).
 
 import mmap
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from . import _core
+from ._ahead import ahead
 
 __all__ = ["Windows"]
 
@@ -158,22 +158,17 @@ class Windows:
             (first, min(first + self._rows, self._n_rows))
             for first in range(0, self._n_rows, self._rows)
         ]
-        with ThreadPoolExecutor(1) as pool:
-            coming = pool.submit(self._fetch, order, *windows[0])
-            for k, window in enumerate(windows):
-                runs = coming.result()
-                if k + 1 < len(windows):
-                    coming = pool.submit(self._fetch, order, *windows[k + 1])
-                yield window
-                for part in self._parts:
-                    part.let_go(runs)
 
-    def _fetch(self, order: NDArray[np.int64], first: int, last: int) -> Runs:
-        """Bring in the rows at these positions, a segment at most at a time; say which they are."""
-        runs = self._runs(order, first, last)
-        for part in self._parts:
-            part.fetch(runs)
-        return runs
+        def fetch(window: tuple[int, int]) -> Runs:
+            runs = self._runs(order, *window)
+            for part in self._parts:
+                part.fetch(runs)
+            return runs
+
+        for window, runs in zip(windows, ahead(fetch, windows), strict=True):
+            yield window
+            for part in self._parts:
+                part.let_go(runs)
 
     def _runs(self, order: NDArray[np.int64], first: int, last: int) -> Runs:
         """Neighbouring rows among those at these positions, and a block more at either end."""

@@ -42,13 +42,15 @@ class DataError(ValueError):
     """The data cannot be used; the message says why, in words for the person who chose them."""
 
 
-def require(module: str) -> Any:
+def require(module: str, extra: str = "train") -> Any:
     """Import an optional library, or say what to install.
 
     Parameters
     ----------
     module : str
         Dotted name of a module.
+    extra : str, default="train"
+        Extra of fastgd that brings it.
 
     Returns
     -------
@@ -70,7 +72,7 @@ def require(module: str) -> Any:
     except ImportError as error:
         raise DataError(
             f"this needs {module.partition('.')[0]}, which cannot be imported ({error}); "
-            f'install it with: pip install "fastgd[train]"'
+            f'install it with: pip install "fastgd[{extra}]"'
         ) from error
 
 
