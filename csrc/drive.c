@@ -1,6 +1,9 @@
-/* The sum of an array over threads, and the shuffle: compiled once. */
+/* The sum of an array over threads, the shuffle, and what is asked about linear models: compiled once. */
+#include <string.h>
+
 #include "chunks.h"
 #include "parallel.h"
+#include "rules.h"
 #include "tuning.h"
 
 static ptrdiff_t share(ptrdiff_t total, int thread, int n_threads)
@@ -50,4 +53,37 @@ void fgd_shuffle(int64_t *order, ptrdiff_t n, uint32_t seed)
         order[i] = order[j];
         order[j] = swapped;
     }
+}
+
+int fgd_is_plain_sgd(const fgd_stretch *stretch)
+{
+    if (stretch->rule != FGD_RULE_sgd) return 0;
+    sgd_hypers h;
+    memcpy(&h, stretch->hypers, sizeof h);
+    return h.momentum == 0 && h.weight_decay == 0 && h.maximize == 0;
+}
+
+/* Unsigned, what is below zero is large. */
+#define FIRST_BAD_ROW(name, type, utype)                                                                               \
+    static ptrdiff_t name(const fgd_rows *rows, ptrdiff_t nnz)                                                         \
+    {                                                                                                                  \
+        const type *ends = rows->indptr;                                                                               \
+        const utype *indices = rows->indices;                                                                          \
+        if (ends[0] != 0) return 0;                                                                                    \
+        for (ptrdiff_t i = 0; i < rows->n_rows; i++) {                                                                 \
+            if (ends[i + 1] < ends[i] || ends[i + 1] > nnz) return i;                                                  \
+            utype largest = 0;                                                                                         \
+            for (ptrdiff_t k = (ptrdiff_t)ends[i]; k < (ptrdiff_t)ends[i + 1]; k++)                                    \
+                largest = indices[k] > largest ? indices[k] : largest;                                                 \
+            if (ends[i + 1] > ends[i] && largest >= (uint64_t)rows->n_features) return i;                              \
+        }                                                                                                              \
+        return -1;                                                                                                     \
+    }
+FIRST_BAD_ROW(first_bad_row_32, int32_t, uint32_t)
+FIRST_BAD_ROW(first_bad_row_64, int64_t, uint64_t)
+#undef FIRST_BAD_ROW
+
+ptrdiff_t fgd_first_bad_row(const fgd_rows *rows, ptrdiff_t nnz)
+{
+    return rows->wide ? first_bad_row_64(rows, nnz) : first_bad_row_32(rows, nnz);
 }

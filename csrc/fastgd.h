@@ -246,14 +246,24 @@ typedef struct fgd_mate fgd_mate; /* a thread at work on a matrix: matrix.h */
 /* ---------------------------------------------------------------------------------------------- linear models */
 
 /* The examples: X is (n_rows, n_features), C-contiguous; y and sample_weight (NULL: all one) are (n_rows,).
+ * Of a sparse matrix (CSR) X holds the values, indptr is (n_rows + 1,) and indices is (nnz,), both int64 if `wide`, else
+ * int32: row i has the values and columns at [indptr[i], indptr[i + 1]), in any order, and those of a column that stands
+ * there twice add up. indptr is NULL if X is dense.
  * They are visited block by block: order is (n_blocks,), a permutation of the blocks of `block` neighbouring rows
- * (the last block may be shorter). */
+ * (the last block may be shorter); in blocks of one row, some may be missing. */
 typedef struct {
     const void *X, *y, *sample_weight;
+    const void *indptr, *indices;
+    int wide;
     ptrdiff_t n_rows, n_features;
     const int64_t *order;
     ptrdiff_t n_blocks, block;
 } fgd_rows;
+
+/* how many rows the order visits */
+static inline ptrdiff_t fgd_n_visited(const fgd_rows *rows) { return rows->block == 1 ? rows->n_blocks : rows->n_rows; }
+
+enum { FGD_ROWS_KEPT = 6 };
 
 /* A stretch of an epoch: the updates that use the rows at positions [start, stop) of the order. */
 typedef struct {
@@ -264,9 +274,18 @@ typedef struct {
     int rule; /* row of fgd_rules */
     const double *hypers;
     const double *lr; /* one learning rate for each update of this stretch */
-    double *kept;     /* what the rule carries from update to update, FGD_MAX_KEPT + 1 numbers */
+    double *kept;     /* carried from update to update: FGD_MAX_KEPT + 1 numbers by the rule, FGD_ROWS_KEPT row by row */
     int64_t t;        /* updates done before this stretch */
     ptrdiff_t batch_size, start, stop;
+    /* The following is for plain sgd row by row. */
+    double l1;            /* L1 penalty: l1 * ||w||_1, */
+    double *l1_state;     /* what each weight has got of it so far, then the most that it may; NULL without it */
+    void *average;        /* of the parameters after each update, */
+    int64_t average_from; /* from this one on, counted from 1; NULL: not wanted */
+    int aggressive;       /* 1, 2: PA-I and PA-II instead of the gradient, with lr the aggressiveness */
+    double one_class;     /* the intercept also loses lr * one_class, */
+    double intercept_decay; /* and what is added to it is multiplied by this */
+    double *penalties;      /* gets the sum over the rows of the penalties before each update; NULL: not wanted */
 } fgd_stretch;
 
 /* ------------------------------------------------------------------------------------------------ the kernels */
@@ -359,6 +378,13 @@ double fgd_lbfgs_direction(void *direction, double *al, double *sums, const void
 
 /* The sum of an array, read once: what the benchmarks measure bandwidth with. */
 double fgd_sum(const void *x, ptrdiff_t n, int dtype, int threads);
+
+/* The first row of a CSR matrix of `nnz` values whose columns are not all in [0, n_features), or whose end in indptr is
+ * before its beginning or behind nnz; -1 if there is none. */
+ptrdiff_t fgd_first_bad_row(const fgd_rows *rows, ptrdiff_t nnz);
+
+/* Is the rule plain stochastic gradient descent, p - lr g and nothing else? */
+int fgd_is_plain_sgd(const fgd_stretch *stretch);
 
 /* Fisher-Yates; the same permutations as scikit-learn's ArrayDataset. */
 void fgd_shuffle(int64_t *order, ptrdiff_t n, uint32_t seed);

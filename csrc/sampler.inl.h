@@ -2,7 +2,7 @@
  *
  * An order is a permutation of blocks of neighbouring rows: one row a block is the exact shuffle, all rows one block
  * is the file's order, and 16 rows or more a block read memory at nearly the speed of the file's order (Xu et al.,
- * "In-database machine learning with CorgiPile", SIGMOD 2022). */
+ * "In-database machine learning with CorgiPile", SIGMOD 2022). Where rows are left out, a block is one row. */
 
 typedef struct {
     const fgd_rows *rows;
@@ -31,7 +31,7 @@ static inline fgd_cursor fgd_cursor_at_start(const fgd_rows *rows)
 
 static inline void fgd_seek(fgd_cursor *c, ptrdiff_t position)
 {
-    if (position >= c->rows->n_rows) position = c->rows->n_rows - 1;
+    if (position >= fgd_n_visited(c->rows)) position = fgd_n_visited(c->rows) - 1;
     const ptrdiff_t block = c->rows->block, before = c->short_slot * block;
     const ptrdiff_t missing = position < before + c->rows->n_rows % block ? 0 : block - c->rows->n_rows % block;
     const ptrdiff_t shifted = c->short_slot < c->rows->n_blocks ? position + missing : position;

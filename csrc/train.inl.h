@@ -43,15 +43,6 @@ static size_t N(scratch_size)(ptrdiff_t n_features, ptrdiff_t batch_size)
     return N(lay_out)(NULL, n_features, batch_size).bytes;
 }
 
-/* Is the rule plain stochastic gradient descent, p - lr g and nothing else? */
-static int N(is_plain_sgd)(const fgd_stretch *s)
-{
-    if (s->rule != FGD_RULE_sgd) return 0;
-    sgd_hypers h;
-    memcpy(&h, s->hypers, sizeof h);
-    return h.momentum == 0 && h.weight_decay == 0 && h.maximize == 0;
-}
-
 /* params -= lr * gradient, with scikit-learn's form of the L2 penalty; n weights, then the intercept */
 static void N(plain_update)(T *restrict params, const T *restrict gradient, double lr, const fgd_stretch *s,
                             ptrdiff_t n)
@@ -161,7 +152,7 @@ static void N(finish_batch)(N(job) *job, ptrdiff_t batch)
     for (ptrdiff_t j = 0; j < m->chunk_size; j++) total[j] *= mean;
     N(unpad)(m->gradient, total, &job->view);
     m->gradient[n] = s->fit_intercept ? total[m->chunk_size - W] : 0;
-    if (N(is_plain_sgd)(s))
+    if (fgd_is_plain_sgd(s))
         N(plain_update)(job->params, m->gradient, s->lr[batch], s, n);
     else
         N(rule_update)(job->params, m->gradient, job->state, s->lr[batch], s->t + batch + 1, s, n);
@@ -239,7 +230,7 @@ static fgd_status N(train)(void *params, void *const *state, double *loss_sum, p
     job.view = N(make_view)(rows, job.scratch.copied);
     job.n_batches = (s->stop - s->start + s->batch_size - 1) / s->batch_size;
     N(pad)(job.scratch.w, job.params, &job.view);
-    if (s->batch_size == 1 && N(is_plain_sgd)(s)) {
+    if (s->batch_size == 1 && fgd_is_plain_sgd(s)) {
         job.status = N(losses)[s->loss].sgd_rows(job.scratch.w, job.params + job.view.n, &job.loss_sum, &job.failed,
                                                  &job.view, rows, s);
         N(unpad)(job.params, job.scratch.w, &job.view);

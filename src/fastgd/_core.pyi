@@ -183,14 +183,30 @@ def magnitudes(x: _Array, *, n_threads: int = 0) -> tuple[float, float]: ...
 def move(out: _Array, x: _Array, d: _Array | None, t: float, *, n_threads: int = 0) -> None: ...
 def shuffle(order: NDArray[np.int64], seed: int) -> None: ...
 def code_bytes(size: int) -> int: ...
+
+@disjoint_base
+class CSR:
+    format: str
+    data: _Array
+    indices: NDArray[Any]  # int32 or int64
+    indptr: NDArray[Any]
+    shape: tuple[int, int]
+    def __init__(self, X: Any) -> None: ...  # a CSR matrix of SciPy, which has no types
+    @property
+    def dtype(self) -> np.dtype[Any]: ...
+    @property
+    def itemsize(self) -> int: ...
+
+_Rows = _Array | CSR  # or a CSR matrix of SciPy
+
 def evaluate_loss(
     loss: str, y: _Array, prediction: _Array, parameter: float = 0.0
 ) -> tuple[_Array, _Array]: ...
-def scratch(X: _Array, batch_size: int) -> NDArray[np.uint8]: ...
+def scratch(X: _Rows, batch_size: int) -> NDArray[np.uint8]: ...
 def train_linear(
     params: _Array,
     states: tuple[_Array | None, ...],
-    X: _Array,
+    X: _Rows,
     y: _Array,
     sample_weight: _Array | None,
     order: NDArray[np.int64],
@@ -210,6 +226,14 @@ def train_linear(
     start: int,
     stop: int,
     n_threads: int = 0,
+    l1: float = 0.0,
+    l1_state: NDArray[np.float64] | None = None,
+    average: _Array | None = None,
+    average_from: int = 0,
+    aggressive: int = 0,
+    one_class: float = 0.0,
+    intercept_decay: float = 1.0,
+    penalties: NDArray[np.float64] | None = None,
 ) -> float: ...
 def all_finite(x: _Array) -> bool: ...
 def sum_all(x: _Array) -> float: ...

@@ -17,8 +17,9 @@ from cpython.object cimport PyObject, PyObject_TypeCheck, PyTypeObject
 from cpython.pycapsule cimport PyCapsule_GetPointer
 from libc.stddef cimport ptrdiff_t
 from libc.stdint cimport int64_t, uint32_t, uintptr_t
+from libc.math cimport INFINITY
 from libc.stdlib cimport qsort
-from libc.string cimport memcmp
+from libc.string cimport memcmp, memset
 
 from . cimport cfastgd as c
 from . cimport dlpack as dl
@@ -63,6 +64,10 @@ class NonFiniteError(FloatingPointError, ValueError):
 
 
 # ------------------------------------------------------------------------------------------- tables
+cdef enum:
+    RULE_KEPT = c.FGD_MAX_KEPT + 1  # numbers that a rule carries on, and whether it has begun
+
+
 cdef dict _domains = {
     c.FGD_NONNEGATIVE: "nonnegative", c.FGD_UNIT: "unit", c.FGD_FLAG: "flag", c.FGD_REAL: "real",
     c.FGD_ABOVE_ONE: "above_one", c.FGD_POSITIVE: "positive", c.FGD_INSIDE_UNIT: "inside_unit",
@@ -122,7 +127,7 @@ class _Rules(dict):
 OWN_RULES = {}  # as RULES; "functions" by dtype are the addresses of their code
 RULES = _Rules(_read_rules())
 LOSSES = _read_losses()
-N_KEPT = c.FGD_MAX_KEPT + 1
+N_KEPT = RULE_KEPT + c.FGD_ROWS_KEPT  # numbers that a linear model carries on
 MAX_STATES = c.FGD_MAX_STATES
 MAX_HYPERS = c.FGD_MAX_HYPERS
 SLOW = "slow_param"  # name of the slow weights of look-ahead among a parameter's states
@@ -357,6 +362,7 @@ cdef int _by_begin(const void *a, const void *b) noexcept nogil:
     return (x > y) - (x < y)
 
 
+include "_examples.pxi"
 include "_stepper.pxi"
 include "_tensor_stepper.pxi"
 include "_lbfgs.pxi"
@@ -391,8 +397,9 @@ def evaluate_loss(str loss, object y, object prediction, double parameter=0.0):
 
 def scratch(object X, Py_ssize_t batch_size):
     """Working memory for ``train_linear``: an array of bytes, aligned to 64."""
-    cdef int dtype = _describe(X, "X", False)
-    size = c.fgd_active.dtype[dtype].scratch_size(X.shape[1], batch_size)
+    cdef c.fgd_rows rows
+    cdef int dtype = _fill_rows(&rows, X, None, None)
+    size = c.fgd_active.dtype[dtype].scratch_size(rows.n_features, batch_size)
     memory = np.empty(size + 64, dtype=np.uint8)
     offset = -memory.__array_interface__["data"][0] % 64
     return memory[offset:offset + size]
@@ -402,8 +409,12 @@ def train_linear(object params, tuple states, object X, object y, object sample_
                  cnp.ndarray order, Py_ssize_t block, cnp.ndarray memory, *, int loss,
                  double loss_parameter, double alpha, bint fit_intercept, int rule, hypers,
                  cnp.ndarray lr, cnp.ndarray kept, int64_t t, Py_ssize_t batch_size,
-                 Py_ssize_t start, Py_ssize_t stop, int n_threads=0):
+                 Py_ssize_t start, Py_ssize_t stop, int n_threads=0, double l1=0.0, l1_state=None,
+                 average=None, int64_t average_from=0, int aggressive=0, double one_class=0.0,
+                 double intercept_decay=1.0, penalties=None):
     """Train a linear model on the rows at positions [start, stop) of the order, in place.
+
+    What follows `n_threads` is for `batch_size` 1 and plain sgd.
 
     Parameters
     ----------
@@ -411,12 +422,12 @@ def train_linear(object params, tuple states, object X, object y, object sample_
         Weights, then the intercept.
     states : tuple
         The rule's states, each of the shape of `params` or None.
-    X : ndarray of shape (n_rows, n_features)
-        Finite, C-contiguous.
+    X : ndarray or CSR matrix of shape (n_rows, n_features)
+        Finite; an array C-contiguous. A matrix of SciPy is checked at each call, a ``CSR`` is not.
     y, sample_weight : ndarray of shape (n_rows,)
         `sample_weight` may be None.
     order : ndarray of shape (n_blocks,)
-        A permutation of the blocks of `block` rows, int64.
+        A permutation of the blocks of `block` rows, int64. If `block` is 1, rows may be left out.
     memory : ndarray
         From ``scratch``, for this `batch_size` or a larger one.
     loss, rule : int
@@ -426,11 +437,31 @@ def train_linear(object params, tuple states, object X, object y, object sample_
     lr : ndarray of shape (ceil((stop - start) / batch_size),)
         A learning rate for each update, float64.
     kept : ndarray of shape (N_KEPT,)
-        What the rule carries from update to update, float64; zeros at first.
+        What is carried from update to update, float64; zeros at first.
     t : int
         Updates done so far.
     n_threads : int, default=0
         Team size; 0 takes ``threads()``.
+    l1 : float, default=0.0
+        Strength of the L1 penalty l1 ||w||_1, which comes beside that of L2, alpha / 2 ||w||^2.
+    l1_state : ndarray of shape (n_features + 1,), default=None
+        What each weight has got of the L1 penalty, then the most that it may, float64; zeros at
+        first. Needed with `l1`.
+    average : ndarray of shape (n_features + 1,), default=None
+        Gets the average of the parameters after each update, from update `average_from` on,
+        counted from 1.
+    average_from : int, default=0
+        At least 1 with `average`.
+    aggressive : {0, 1, 2}, default=0
+        1 and 2 are the passive-aggressive steps PA-I and PA-II, with the aggressiveness `lr`,
+        instead of the gradient's.
+    one_class : float, default=0.0
+        The nu of the one-class support vector machine: the intercept also loses lr nu.
+    intercept_decay : float, default=1.0
+        Factor of the intercept's steps.
+    penalties : ndarray of shape (1,), default=None
+        float64; the sum over the rows of the penalty before each one's update is added to it, and
+        the losses are summed without the sample weights: together scikit-learn's objective.
 
     Returns
     -------
@@ -442,26 +473,15 @@ def train_linear(object params, tuple states, object X, object y, object sample_
     DivergenceError
         A prediction or loss is not finite. `params` and `states` are of no use then.
     """
-    cdef int dtype = _describe(X, "X", False)
-    if X.ndim != 2:
-        raise ValueError(f"X must have two dimensions; got {X.ndim}")
     cdef c.fgd_rows rows
-    rows.n_rows, rows.n_features = X.shape
-    if rows.n_rows < 1 or rows.n_features < 1:
-        raise ValueError(f"X must not be empty; got shape {X.shape}")
-    rows.X = cnp.PyArray_DATA(X)
-    rows.y = _data(y, "y", dtype, rows.n_rows, False)
-    rows.sample_weight = _data(sample_weight, "sample_weight", dtype, rows.n_rows, False)
-    if order.dtype != np.int64 or not order.flags.carray or block < 1 \
-            or order.size != (rows.n_rows + block - 1) // block:
-        raise ValueError(f"order must be an int64 array of {rows.n_rows} rows' blocks of {block}")
-    rows.order = <const int64_t *>cnp.PyArray_DATA(order)
-    rows.n_blocks = order.size
-    rows.block = block
-
-    if batch_size < 1 or not 0 <= start < stop <= rows.n_rows:
+    cdef int dtype = _fill_rows(&rows, X, y, sample_weight)
+    if y is None:
+        raise TypeError("y must be a NumPy array; got NoneType")
+    _fill_order(&rows, order, block)
+    cdef ptrdiff_t n_visited = c.fgd_n_visited(&rows)
+    if batch_size < 1 or not 0 <= start < stop <= n_visited:
         raise ValueError(f"batch_size must be at least 1, and start < stop within the "
-                         f"{rows.n_rows} rows; got {batch_size}, {start}, {stop}")
+                         f"{n_visited} rows; got {batch_size}, {start}, {stop}")
     if lr.dtype != np.float64 or not lr.flags.carray \
             or lr.size < (stop - start + batch_size - 1) // batch_size:
         raise ValueError("lr must be a float64 array with one learning rate for each update")
@@ -480,6 +500,26 @@ def train_linear(object params, tuple states, object X, object y, object sample_
     stretch.kept = <double *>cnp.PyArray_DATA(kept)
     stretch.batch_size, stretch.start, stretch.stop = batch_size, start, stop
 
+    cdef Py_ssize_t n_params = rows.n_features + 1
+    if rows.indptr != NULL:
+        raise TypeError(f"X must be a NumPy array; got {type(X).__name__}")
+    _refuse_others(l1=(l1, 0.0), average=(average, None), aggressive=(aggressive, 0),
+                   one_class=(one_class, 0.0), intercept_decay=(intercept_decay, 1.0),
+                   penalties=(penalties, None))
+    stretch.l1 = _at_least(0, l1, "l1")
+    stretch.l1_state = <double *>_data(l1_state, "l1_state", c.FGD_FLOAT64, n_params, True)
+    if l1 and l1_state is None:
+        raise TypeError(f"l1_state must be an array with l1={l1}; got None")
+    stretch.average = _data(average, "average", dtype, n_params, True)
+    stretch.average_from = average_from
+    if average is not None:
+        _at_least(1, average_from, "average_from")
+    if aggressive not in (0, 1, 2):
+        raise ValueError(f"aggressive must be 0, 1 or 2; got {aggressive}")
+    stretch.aggressive, stretch.one_class = aggressive, one_class
+    stretch.intercept_decay = intercept_decay
+    stretch.penalties = <double *>_data(penalties, "penalties", c.FGD_FLOAT64, 1, True)
+
     cdef const c.fgd_rule_info *row = &c.fgd_rules[rule]
     if row.kind == c.FGD_MATRIX:
         raise ValueError(f"rule must take vectors; got {row.name.decode()!r}, which takes matrices")
@@ -491,10 +531,10 @@ def train_linear(object params, tuple states, object X, object y, object sample_
             raise ValueError(
                 f"states[{k}] must be an array: {row.name.decode()} needs it; got None")
     cdef void *state[4]
-    cdef void *weights = _data(params, "params", dtype, rows.n_features + 1, True)
+    cdef void *weights = _data(params, "params", dtype, n_params, True)
     for k in range(c.FGD_MAX_STATES):
         state[k] = _data(states[k] if k < len(states) else None, f"states[{k}]", dtype,
-                         rows.n_features + 1, True)
+                         n_params, True)
     cdef const c.fgd_typed_kernels *kernels = c.fgd_active.dtype[dtype]
     if memory.nbytes < kernels.scratch_size(rows.n_features, batch_size):
         raise ValueError("memory must come from scratch(X, batch_size)")
@@ -507,6 +547,34 @@ def train_linear(object params, tuple states, object X, object y, object sample_
         status = kernels.train(weights, state, &loss_sum, &failed, work, &rows, &stretch, team)
     _raise_status(status, failed)
     return loss_sum
+
+
+cdef int _fill_order(c.fgd_rows *rows, cnp.ndarray order, Py_ssize_t block) except -1:
+    """Describe the order that rows are visited in."""
+    if order.dtype != np.int64 or not order.flags.carray or block < 1:
+        raise ValueError(f"order must be an int64 array of blocks of at least 1 row; got "
+                         f"{order.dtype}, {block}")
+    cdef Py_ssize_t n_blocks = (rows.n_rows + block - 1) // block
+    if order.size > n_blocks or (order.size < n_blocks and block > 1):
+        raise ValueError(f"order must be of all {n_blocks} blocks of {block} of the {rows.n_rows} "
+                         f"rows, or of some rows alone; got {order.size}")
+    rows.order = <const int64_t *>cnp.PyArray_DATA(order)
+    rows.n_blocks = order.size
+    rows.block = block
+    return 0
+
+
+def _refuse_others(**options):
+    """Refuse each option that is not its second value, which stands for nothing."""
+    for name, (given, nothing) in options.items():
+        if isinstance(given, np.ndarray) or given != nothing:
+            raise ValueError(f"{name} must be {nothing}; got {given}")
+
+
+cdef double _at_least(double least, double given, str name) except? -1:
+    if not least <= given < INFINITY:
+        raise ValueError(f"{name} must be finite and at least {least:g}; got {given}")
+    return given
 
 
 # --------------------------------------------------------------------------------------- reductions

@@ -176,8 +176,8 @@ cdef class TensorStepper(Stepper):
         self._keeps, self._had_rows = [()] * len(hypers), set()
         self._n_params, self._entries, self._moved = len(groups), [None], True
         Stepper.__init__(self, rule, params, groups, hypers, [None] * len(groups), averages)
-        self._numbers = <void **>PyMem_Calloc(max(self._n, 1) * N_KEPT, sizeof(void *))
-        self._doubles = <char *>PyMem_Calloc(max(self._n, 1) * N_KEPT, 1)
+        self._numbers = <void **>PyMem_Calloc(max(self._n, 1) * RULE_KEPT, sizeof(void *))
+        self._doubles = <char *>PyMem_Calloc(max(self._n, 1) * RULE_KEPT, 1)
         if not (self._numbers and self._doubles):
             raise MemoryError
 
@@ -321,7 +321,7 @@ cdef class TensorStepper(Stepper):
         cdef c.fgd_tensor *t = &self._tensors[i]
         cdef tuple names = self._keeps[t.group]
         cdef Py_ssize_t k, n_states = len(names)
-        cdef PyObject *values[16]  # at least FGD_MAX_STATES + N_KEPT
+        cdef PyObject *values[16]  # at least FGD_MAX_STATES + RULE_KEPT
         cdef dl.Tensor found
         cdef int dtype
         cdef double value
@@ -341,7 +341,7 @@ cdef class TensorStepper(Stepper):
         self._look_up_slow(i, like, takes_part, made)
         t.t = 0 if self._counts else 1
         if not takes_part and (first or not self._shares):
-            self._numbers[i * N_KEPT] = NULL
+            self._numbers[i * RULE_KEPT] = NULL
             return 0
         for k in range(len(self._scalars)):
             tensor = <object>values[n_states + k]
@@ -351,8 +351,8 @@ cdef class TensorStepper(Stepper):
                 dtype = self._read(tensor, &found)
             value = (<double *>found.data)[0] if dtype == c.FGD_FLOAT64 else \
                 (<float *>found.data)[0]
-            self._numbers[i * N_KEPT + k] = found.data
-            self._doubles[i * N_KEPT + k] = dtype == c.FGD_FLOAT64
+            self._numbers[i * RULE_KEPT + k] = found.data
+            self._doubles[i * RULE_KEPT + k] = dtype == c.FGD_FLOAT64
             if k == 0 and self._counts:
                 if not 0 <= value < 2.0 ** 62:
                     raise ValueError(f"state {self._scalars[0]!r} of {self._name(i)} must be 0 or "
@@ -611,14 +611,14 @@ cdef class TensorStepper(Stepper):
         cdef c.fgd_tensor *t
         for i in range(self._n_params):
             t = &self._tensors[i]
-            if not t.grad and not (self._shares and self._numbers[i * N_KEPT]):
+            if not t.grad and not (self._shares and self._numbers[i * RULE_KEPT]):
                 continue
             for k in range(n):
                 value = <double>t.t if self._counts and k == 0 else t.kept[k - self._counts]
-                if self._doubles[i * N_KEPT + k]:
-                    (<double *>self._numbers[i * N_KEPT + k])[0] = value
+                if self._doubles[i * RULE_KEPT + k]:
+                    (<double *>self._numbers[i * RULE_KEPT + k])[0] = value
                 else:
-                    (<float *>self._numbers[i * N_KEPT + k])[0] = <float>value
+                    (<float *>self._numbers[i * RULE_KEPT + k])[0] = <float>value
 
     def step_tensors(self, state, int team, double grad_scale):
         """Take one step, in one call.

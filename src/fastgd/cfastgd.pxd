@@ -45,6 +45,7 @@ cdef extern from "fastgd.h" nogil:
     enum:
         FGD_MAX_STATES
         FGD_MAX_KEPT
+        FGD_ROWS_KEPT
         FGD_MAX_HYPERS
         FGD_CODE_BLOCK
 
@@ -166,6 +167,9 @@ cdef extern from "fastgd.h" nogil:
         const void *X
         const void *y
         const void *sample_weight
+        const void *indptr
+        const void *indices
+        int wide
         ptrdiff_t n_rows
         ptrdiff_t n_features
         const int64_t *order
@@ -185,6 +189,16 @@ cdef extern from "fastgd.h" nogil:
         ptrdiff_t batch_size
         ptrdiff_t start
         ptrdiff_t stop
+        double l1
+        double *l1_state
+        void *average
+        int64_t average_from
+        int aggressive
+        double one_class
+        double intercept_decay
+        double *penalties
+
+    ptrdiff_t fgd_n_visited(const fgd_rows *rows)
 
     ctypedef struct fgd_typed_kernels:
         fgd_status (*train)(void *params, void **state, double *loss_sum, ptrdiff_t *failed,
@@ -221,6 +235,8 @@ cdef extern from "fastgd.h" nogil:
                                const fgd_history *history, double h_diag, ptrdiff_t n, int dtype,
                                int threads)
     double fgd_sum(const void *x, ptrdiff_t n, int dtype, int threads)
+    ptrdiff_t fgd_first_bad_row(const fgd_rows *rows, ptrdiff_t nnz)
+    int fgd_is_plain_sgd(const fgd_stretch *stretch)
     void fgd_shuffle(int64_t *order, ptrdiff_t n, uint32_t seed)
 
     int fgd_has_openmp()
