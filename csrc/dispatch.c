@@ -32,8 +32,11 @@ const fgd_rule_info fgd_rules[] = {
 const int fgd_n_rules = (int)(sizeof fgd_rules / sizeof *fgd_rules);
 
 const fgd_loss_info fgd_losses[] = {
-#define LOSS(name, task, parameter) {#name, task, parameter},
-    FGD_LOSS_RULES(LOSS)};
+#define LOSS(name, task, parameter, value, domain, targets, link)                                                      \
+    {#name, task, {parameter, value, FGD_##domain}, targets, link},
+    FGD_LOSS_RULES(LOSS)
+#undef LOSS
+};
 const int fgd_n_losses = (int)(sizeof fgd_losses / sizeof *fgd_losses);
 
 /* ------------------------------------------------------------------------------------------ instruction sets */

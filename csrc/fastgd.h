@@ -96,9 +96,11 @@ typedef struct {
 
 typedef struct {
     const char *name;
-    const char *task;      /* "classification", "regression" or "both" */
-    const char *parameter; /* the loss's own parameter, "" if it has none */
-} fgd_loss_info;
+    const char *task;         /* "classification", "regression" or "both" */
+    fgd_hyper_info parameter; /* the loss's own; its name is "" if it has none */
+    const char *targets;      /* "sign", "real", "nonnegative", "positive" or "power" */
+    const char *link;         /* "identity", "log" or "logit" */
+} fgd_loss_info;              /* what the words mean stands in loss_rules.h */
 
 extern const fgd_rule_info fgd_rules[];
 extern const int fgd_n_rules;

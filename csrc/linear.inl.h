@@ -261,7 +261,7 @@ typedef struct {
     void (*evaluate)(T *value, T *derivative, const T *y, const T *p, ptrdiff_t n, T e);
 } N(loss_kernels);
 
-#define LOSS(name, task, parameter)                                                                                    \
+#define LOSS(name, ...)                                                                                                \
     static fgd_status N(sgd_rows_##name)(T * w, T * intercept, double *loss_sum, ptrdiff_t *failed, const N(view) *v,  \
                                          const fgd_rows *rows, const fgd_stretch *s)                                   \
     {                                                                                                                  \
@@ -283,7 +283,7 @@ FGD_LOSS_RULES(LOSS)
 #undef LOSS
 
 static const N(loss_kernels) N(losses)[] = {
-#define LOSS(name, task, parameter) {N(sgd_rows_##name), N(add_gradient_##name), N(evaluate_##name)},
+#define LOSS(name, ...) {N(sgd_rows_##name), N(add_gradient_##name), N(evaluate_##name)},
     FGD_LOSS_RULES(LOSS)
 #undef LOSS
 };

@@ -11,9 +11,11 @@ from fastgd._hypers import VECTOR_RULES
 
 sklearn_models = pytest.importorskip("sklearn.linear_model")
 
-from fastgd.linear_model import SGDClassifier, SGDRegressor  # noqa: E402 - needs scikit-learn
+from fastgd._linear_input import losses_for  # noqa: E402 - needs scikit-learn
+from fastgd.linear_model import SGDClassifier, SGDRegressor  # noqa: E402
 
-LOSSES = list(_core.LOSSES)
+LOSSES = list(dict.fromkeys([*losses_for("classification"), *losses_for("regression")]))
+SCIKIT_LEARNS = [loss for loss in LOSSES if loss in sklearn_models.SGDClassifier.loss_functions]
 SCHEDULES = list(reference.SCHEDULES)
 OPTIMIZERS = [
     *VECTOR_RULES,
@@ -88,7 +90,7 @@ def fit_by_reference(model, X, y, sample_weight=None):
         [0.0] * X.shape[1],
         0.0,
         loss=model.loss,
-        epsilon=model.epsilon,
+        loss_parameter=model._loss_parameter() if _core.LOSSES[model.loss]["parameter"] else None,
         penalty=model.penalty,
         alpha=model.alpha,
         fit_intercept=model.fit_intercept,

@@ -1,8 +1,8 @@
 """Kernels as they are reached through `fastgd._core`, and the choice of the instruction set.
 
-Losses, reductions and the shuffle are held to `fastgd.reference` and to exact arithmetic, on every
-instruction set. The update rules are tested in ``test_optim.py``, the training loop with the
-estimators.
+Reductions and the shuffle are held to `fastgd.reference` and to exact arithmetic, on every
+instruction set. The losses are tested in ``test_losses.py``, the update rules in ``test_optim.py``,
+the training loop with the estimators.
 """
 
 import math
@@ -11,164 +11,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.testing import assert_allclose
 
 import fastgd
 from fastgd import _core, reference
-
-EPSILON = 0.5
-MARGINS = (0.0, 1e-30, 1e-9, 1e-3, 0.5, 1.0, 2.0, 16.0, 17.5, 37.0, 86.9, 88.5, 89.0, 104.0, 1e3)
-FARTHER = (707.9, 708.5, 710.0, 746.0, 1e10, 1e30, math.inf)
-
-
-@pytest.fixture(params=_core.LOSSES)
-def loss(request):
-    """Name of each loss of the table."""
-    return request.param
-
-
-def by_reference(loss, y, p):
-    """Values and derivatives of the specification, element by element."""
-    options = {"epsilon": EPSILON} if _core.LOSSES[loss]["parameter"] == "epsilon" else {}
-    pairs = [
-        reference.LOSSES[loss](float(pi), float(yi), **options) for yi, pi in zip(y, p, strict=True)
-    ]
-    return [v for v, _ in pairs], [d for _, d in pairs]
-
-
-def tiny(dtype):
-    """Smallest normal number: below it, the kernels' exp and the specification's may differ."""
-    return float(np.finfo(dtype).tiny)
-
-
-# ---- losses --------------------------------------------------------------------------------------
-
-
-def test_every_loss_has_a_specification():
-    """Protects the promise that a row and a function in the specification are enough."""
-    assert _core.LOSSES.keys() == reference.LOSSES.keys()
-    assert sorted(row["number"] for row in _core.LOSSES.values()) == list(range(len(_core.LOSSES)))
-    assert {row["task"] for row in _core.LOSSES.values()} <= {"classification", "both"}
-
-
-def test_losses_follow_the_specification(loss, isa, dtype, size, rng):
-    """Protects both formulas in whole vectors and behind them."""
-    y = rng.choice([-1.0, 1.0], size).astype(dtype)
-    p = rng.normal(scale=3, size=size).astype(dtype)
-    y[::9] = p[::9]  # a residual of zero, and a margin of p^2
-    value, derivative = _core.evaluate_loss(loss, y, p, EPSILON)
-    assert (value.dtype, value.shape) == (derivative.dtype, derivative.shape) == (dtype, (size,))
-    rtol = 8 * np.finfo(dtype).eps
-    scale = (1 + np.abs(p)).astype(np.float64)  # of what is subtracted: 1 - y p, p - y
-    for actual, expected in zip((value, derivative), by_reference(loss, y, p), strict=True):
-        assert np.all(np.abs(actual - np.array(expected)) <= rtol * scale * (1 + np.abs(expected)))
-
-
-def test_extreme_margins_lose_no_digits(loss, isa, dtype):
-    """Protects from overflow and cancellation: predictions far right, far wrong, and infinite."""
-    margins = MARGINS + FARTHER
-    p = np.array([s * m for m in margins for s in (-1.0, 1.0)], dtype)
-    for sign in (-1.0, 1.0):
-        y = np.full_like(p, sign)
-        actual = _core.evaluate_loss(loss, y, p, EPSILON)
-        with np.errstate(over="ignore"):  # squares that float32 cannot hold
-            expected = np.array(by_reference(loss, y, p)).astype(dtype)
-        rtol = 8 * np.finfo(dtype).eps
-        for a, e in zip(actual, expected, strict=True):
-            assert_allclose(a, e, rtol=rtol, atol=2 * tiny(dtype))
-
-
-def test_log_loss_of_tiny_probabilities(isa, dtype):
-    """Protects the relative precision of a loss that is nearly zero: log1p, not log."""
-    z = np.linspace(1, 80, 500).astype(dtype)
-    value, derivative = _core.evaluate_loss("log_loss", np.ones_like(z), z)
-    exact = np.exp(-z.astype(np.float64))
-    rtol = 6 * np.finfo(dtype).eps
-    assert_allclose(value, np.log1p(exact), rtol=rtol)
-    assert_allclose(derivative, -exact / (1 + exact), rtol=rtol)
-
-
-def test_derivative_is_the_slope_of_the_value(loss, isa):
-    """Protects the pair: C's derivative belongs to C's value, whatever the specification says."""
-    h = 1e-5
-    p = np.linspace(-4.03, 4.07, 82)  # no corner within h: y p = 1, abs(p - y) = epsilon
-    for sign in (-1.0, 1.0):
-        y = np.full_like(p, sign)
-        upper, _ = _core.evaluate_loss(loss, y, p + h, EPSILON)
-        lower, _ = _core.evaluate_loss(loss, y, p - h, EPSILON)
-        _, derivative = _core.evaluate_loss(loss, y, p, EPSILON)
-        assert_allclose(derivative, (upper - lower) / (2 * h), rtol=1e-8, atol=1e-9)
-
-
-def test_corners_are_scikit_learns(isa, dtype):
-    """Protects the choice among the subgradients: hinge's corner still counts as wrong."""
-    above = np.nextafter(dtype.type(1), dtype.type(2))
-    p = np.array([1, above, -1, -above], dtype)
-    y = np.array([1, 1, -1, -1], dtype)
-    value, derivative = _core.evaluate_loss("hinge", y, p)
-    assert value.tolist() == [0, 0, 0, 0]
-    assert derivative.tolist() == [-1, 0, 1, 0]
-    r = np.array([EPSILON, -EPSILON, 2, -2], dtype)
-    value, derivative = _core.evaluate_loss("huber", np.zeros(4, dtype), r, EPSILON)
-    assert value.tolist() == [0.125, 0.125, 0.875, 0.875]
-    assert derivative.tolist() == [0.5, -0.5, 0.5, -0.5]
-
-
-def test_nan_predictions_show(loss, isa, dtype, size):
-    """Protects the diagnosis of divergence: NaN goes the way it goes in the specification."""
-    p = np.full(size, math.nan, dtype)
-    y = np.ones(size, dtype)
-    with np.errstate(invalid="ignore"):
-        for sign in (1, -1):
-            value, derivative = _core.evaluate_loss(loss, y, sign * p, EPSILON)
-            expected_value, expected_derivative = by_reference(loss, y, p)
-            assert np.array_equal(np.isnan(value), np.isnan(expected_value))
-            if loss != "huber":  # the specification gives epsilon there, C gives NaN
-                assert np.array_equal(np.isnan(derivative), np.isnan(expected_derivative))
-
-
-def test_losses_have_the_same_bits_on_every_isa(loss, dtype, rng, assert_same_bits):
-    """Protects reproducibility, exp and log1p included: they are ours, not the C library's."""
-    p = np.concatenate([rng.normal(scale=s, size=1000) for s in (1e-3, 1, 30, 1e3)]).astype(dtype)
-    y = rng.choice([-1.0, 1.0], p.size).astype(dtype)
-    results = []
-    for isa in _core.SUPPORTED_ISAS:
-        _core.use_isa(isa)
-        results.append(_core.evaluate_loss(loss, y, p, EPSILON))
-    for result in results[1:]:
-        assert_same_bits(result, results[0])
-
-
-def test_losses_leave_their_input_and_take_views(loss, isa, dtype, rng, assert_same_bits):
-    """Protects the arguments, and views that start between two vectors."""
-    memory = rng.normal(size=(2, 70)).astype(dtype)
-    before = memory.copy()
-    y, p = memory[0, 1:], memory[1, 3:-2]
-    y = y[: p.size]
-    expected = _core.evaluate_loss(loss, y.copy(), p.copy(), EPSILON)
-    assert_same_bits(_core.evaluate_loss(loss, y, p, EPSILON), expected)
-    assert_same_bits(memory, before)
-
-
-BAD_PREDICTIONS = {
-    "list": (lambda: [1.0], lambda: np.ones(1), TypeError, r"^prediction must be a NumPy array"),
-    "integers": (lambda: np.ones(1, int), lambda: np.ones(1), TypeError, r"^prediction .* int64"),
-    "strided": (lambda: np.ones(4)[::2], lambda: np.ones(2), ValueError, r"^prediction .*C-contig"),
-    "y list": (lambda: np.ones(1), lambda: [1.0], TypeError, r"^y must be a NumPy array; got list"),
-    "y dtype": (lambda: np.ones(1), lambda: np.ones(1, "f4"), TypeError, r"^y must .*got float32"),
-    "y size": (lambda: np.ones(2), lambda: np.ones(1), ValueError, r"^y must hold 2 .*; got 1"),
-    "y order": (lambda: np.ones(2), lambda: np.ones(2, ">f8"), ValueError, r"^y must .*byte order"),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("prediction", "y", "error", "words"), BAD_PREDICTIONS.values(), ids=BAD_PREDICTIONS
-)
-def test_arrays_that_kernels_cannot_take_are_refused_by_name(prediction, y, error, words):
-    """Protects memory: the boundary checks each buffer before C sees it."""
-    with pytest.raises(error, match=words):
-        _core.evaluate_loss("hinge", y(), prediction())
-
 
 # ---- reductions ----------------------------------------------------------------------------------
 

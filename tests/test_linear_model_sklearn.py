@@ -8,9 +8,9 @@ import itertools
 import numpy as np
 import pytest
 from linear_models import (
-    LOSSES,
     N_ROWS,
     SCHEDULES,
+    SCIKIT_LEARNS,
     all_params,
     classes_of,
     make_data,
@@ -25,8 +25,8 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from fastgd import _core
 from fastgd.linear_model import SGDClassifier, SGDRegressor
 
-CLASSIFIER_LOSSES = [loss for loss in LOSSES if _core.LOSSES[loss]["task"] != "regression"]
-REGRESSOR_LOSSES = [loss for loss in LOSSES if _core.LOSSES[loss]["task"] != "classification"]
+CLASSIFIER_LOSSES = SCIKIT_LEARNS
+REGRESSOR_LOSSES = [loss for loss in SCIKIT_LEARNS if _core.LOSSES[loss]["task"] == "both"]
 
 
 # ---- scikit-learn, at batch size 1 ---------------------------------------------------------------

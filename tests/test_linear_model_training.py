@@ -105,7 +105,7 @@ def test_training_stops_by_tol(loss, batch_size):
         _, curve = fit_by_reference(model, X, y)
         assert_allclose(model.loss_curve_, curve, rtol=1e-10)
         seen.add(model.n_iter_)
-    assert len(seen) > 2
+    assert len(seen) > 1
     assert model.n_iter_ == 5  # the best is that of the first epoch, then four without progress
 
 

@@ -48,6 +48,8 @@ _OWN_RATES = {
     "lars": (10.0, "invscaling"),
     "rprop": (0.01, "constant"),
 }
+# Targets are standardised: none of a loss that wants them to be positive.
+_LOSSES = [name for name, row in _core.LOSSES.items() if row["link"] != "log"]
 # It compares signs of successive gradients, which have to be of the same rows.
 _FULL_BATCH = ("rprop",)
 
@@ -404,7 +406,7 @@ def make_parser() -> argparse.ArgumentParser:
         help="your data: .csv or .parquet (with --target), .npz (X and y), .svmlight or .libsvm",
     )
     add("--target", metavar="COLUMN", help="column to predict; for .npz the key of the target (y)")
-    add("--loss", choices=list(_core.LOSSES), help="what to minimise (default: by the target)")
+    add("--loss", choices=_LOSSES, help="what to minimise (default: by the target)")
     add("--lr", type=_rate, metavar="RATE", help="learning rate to start from")
     add("--batch-size", type=_count, metavar="ROWS", help="rows in an update")
     add("--epochs", type=_count, metavar="N", help="passes over the training part")

@@ -22,8 +22,12 @@ class _OwnRule(_Rule):
 
 class _Loss(TypedDict):
     number: int
-    task: str
-    parameter: str
+    task: str  # "classification", "regression" or "both"
+    parameter: str  # name of the loss's own parameter, "" if it has none; its
+    default: float
+    domain: str  # and domain, as a hyper-parameter's
+    targets: str  # "sign", "real", "nonnegative", "positive" or "power", as in loss_rules.h
+    link: str  # "identity", "log" or "logit"
 
 class _BuildInfo(TypedDict):
     compiler: str
@@ -200,7 +204,7 @@ class CSR:
 _Rows = _Array | CSR  # or a CSR matrix of SciPy
 
 def evaluate_loss(
-    loss: str, y: _Array, prediction: _Array, parameter: float = 0.0
+    loss: str, y: _Array, prediction: _Array, parameter: float | None = None
 ) -> tuple[_Array, _Array]: ...
 def scratch(X: _Rows, batch_size: int) -> NDArray[np.uint8]: ...
 def train_linear(

@@ -107,14 +107,20 @@ cdef dict _read_rules():
 
 
 cdef dict _read_losses():
-    return {
-        c.fgd_losses[i].name.decode(): {
+    losses = {}
+    cdef const c.fgd_loss_info *loss
+    for i in range(c.fgd_n_losses):
+        loss = &c.fgd_losses[i]
+        losses[loss.name.decode()] = {
             "number": i,
-            "task": c.fgd_losses[i].task.decode(),
-            "parameter": c.fgd_losses[i].parameter.decode(),
+            "task": loss.task.decode(),
+            "parameter": loss.parameter.name.decode(),
+            "default": loss.parameter.value,
+            "domain": _domains[loss.parameter.domain],
+            "targets": loss.targets.decode(),
+            "link": loss.link.decode(),
         }
-        for i in range(c.fgd_n_losses)
-    }
+    return losses
 
 
 class _Rules(dict):
@@ -379,10 +385,14 @@ def shuffle(cnp.ndarray order, uint32_t seed):
         c.fgd_shuffle(data, n, seed)
 
 
-def evaluate_loss(str loss, object y, object prediction, double parameter=0.0):
-    """Value and derivative with respect to the prediction of a loss, element by element."""
+def evaluate_loss(str loss, object y, object prediction, parameter=None):
+    """Value and derivative with respect to the prediction of a loss, element by element.
+
+    `parameter` is the loss's own; by default that of its row.
+    """
     cdef int dtype = _describe(prediction, "prediction", False)
     cdef int number = LOSSES[loss]["number"]
+    cdef double own = LOSSES[loss]["default"] if parameter is None else parameter
     cdef Py_ssize_t n = prediction.size
     value, derivative = np.empty_like(prediction), np.empty_like(prediction)
     cdef const void *targets = _data(y, "y", dtype, n, False)
@@ -391,7 +401,7 @@ def evaluate_loss(str loss, object y, object prediction, double parameter=0.0):
     cdef void *derivatives = cnp.PyArray_DATA(derivative)
     with nogil:
         c.fgd_active.dtype[dtype].evaluate(values, derivatives, targets, predictions, number,
-                                           parameter, n)
+                                           own, n)
     return value, derivative
 
 

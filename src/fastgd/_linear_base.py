@@ -173,7 +173,7 @@ class LinearSGD(BaseEstimator, ABC):  # type: ignore[misc]
                 segments=run.windows.segments(order) if run.windows else None,
                 seed=seed,
                 t=self.t_ - 1 if go_on else 0,
-                at_zero=self._at_zero[k] if go_on else 0.0,
+                at_zero=self._at_zero[k] if go_on else -np.inf,
             )
             for k, ((label, y, weight), p, seed) in enumerate(
                 zip(targets, params, seeds, strict=True)
@@ -239,8 +239,8 @@ class LinearSGD(BaseEstimator, ABC):  # type: ignore[misc]
         return SCHEDULES["constant"](self.eta0)
 
     def _loss_parameter(self) -> float:
-        name = _core.LOSSES[self.loss]["parameter"]
-        return float(getattr(self, name)) if name else 0.0
+        row = _core.LOSSES[self.loss]
+        return float(getattr(self, row["parameter"], row["default"]))
 
     def _first_states(
         self, run: Run, k: int, params: Array, go_on: bool

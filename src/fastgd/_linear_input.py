@@ -32,6 +32,7 @@ __all__ = [
     "row_weights",
     "rule_and_hypers",
     "starting_params",
+    "target_domain",
     "validated",
     "validated_rows",
 ]
@@ -67,8 +68,20 @@ CONSTRAINTS: dict[str, list[Any]] = {
 
 
 def losses_for(task: str) -> list[str]:
-    """Names of the losses that fit a task."""
-    return [name for name, info in _core.LOSSES.items() if info["task"] in (task, "both")]
+    """Names of the losses that fit a task; the estimators predict without a logarithmic link."""
+    return [
+        name
+        for name, row in _core.LOSSES.items()
+        if row["task"] in (task, "both") and row["link"] != "log"
+    ]
+
+
+def target_domain(loss: str, parameter: float) -> str:
+    """Domain of the targets of a loss: "sign", or one of ``_hypers.DOMAINS``."""
+    domain = _core.LOSSES[loss]["targets"]
+    if domain != "power":
+        return domain
+    return "real" if parameter <= 0 else "nonnegative" if parameter < 2 else "positive"
 
 
 def rule_and_hypers(given: Any) -> tuple[str, list[float]]:

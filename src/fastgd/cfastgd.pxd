@@ -71,7 +71,9 @@ cdef extern from "fastgd.h" nogil:
     ctypedef struct fgd_loss_info:
         const char *name
         const char *task
-        const char *parameter
+        fgd_hyper_info parameter
+        const char *targets
+        const char *link
 
     const fgd_rule_info *fgd_rules
     const int fgd_n_rules

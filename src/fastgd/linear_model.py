@@ -45,8 +45,10 @@ class SGDClassifier(ClassifierMixin, LinearSGD):  # type: ignore[misc]
 
     Parameters
     ----------
-    loss : {"hinge", "log_loss", "squared_error", "huber"}, default="hinge"
-        "hinge" is a linear support vector machine, "log_loss" logistic regression.
+    loss : str, default="hinge"
+        Any of scikit-learn's: "hinge" is a linear support vector machine, "log_loss" logistic
+        regression, "modified_huber", "squared_hinge", "perceptron", and those of a regression,
+        "squared_error", "huber", "epsilon_insensitive", "squared_epsilon_insensitive". Or "focal".
     penalty : {"l2", None}, default="l2"
         Penalty ``alpha / 2 * ||coef||**2`` on the weights.
     alpha : float, default=0.0001
@@ -67,7 +69,8 @@ class SGDClassifier(ClassifierMixin, LinearSGD):  # type: ignore[misc]
     verbose : int, default=0
         Above 0, print the objective of each epoch.
     epsilon : float, default=0.1
-        Where loss "huber" turns from quadratic to linear.
+        Where loss "huber" turns from quadratic to linear; up to where the two insensitive ones are
+        zero.
     n_jobs : int or None, default=None
         Classes trained at a time; -1 takes all threads.
     random_state : int, RandomState or None, default=None
@@ -354,8 +357,9 @@ class SGDRegressor(RegressorMixin, LinearSGD):  # type: ignore[misc]
 
     Parameters
     ----------
-    loss : {"squared_error", "huber"}, default="squared_error"
-        Pointwise loss.
+    loss : str, default="squared_error"
+        Any of scikit-learn's: "squared_error", "huber", "epsilon_insensitive",
+        "squared_epsilon_insensitive". Or "pinball", "expectile".
     penalty : {"l2", None}, default="l2"
         Penalty ``alpha / 2 * ||coef||**2`` on the weights.
     alpha : float, default=0.0001
@@ -376,7 +380,8 @@ class SGDRegressor(RegressorMixin, LinearSGD):  # type: ignore[misc]
     verbose : int, default=0
         Above 0, print the objective of each epoch.
     epsilon : float, default=0.1
-        Where loss "huber" turns from quadratic to linear, in units of the target.
+        Where loss "huber" turns from quadratic to linear, and up to where the two insensitive ones
+        are zero, in units of the target.
     random_state : int, RandomState or None, default=None
         Seed of the shuffling; the same one gives scikit-learn's order.
     learning_rate : {"invscaling", "constant", "optimal"}, default="invscaling"

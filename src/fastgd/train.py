@@ -270,7 +270,8 @@ def hopeless(run: Run, problem: Problem) -> str:
     objective = problem.curve[-1] if problem.curve else 0.0
     for step in (max(1, len(problem.y) // 1000), 1):  # a look at some rows, then at all
         problem.at_zero = max(problem.at_zero, run.loss_at_zero(problem, step))
-        if objective <= _HOPELESS * problem.at_zero:
+        worst = problem.at_zero + (_HOPELESS - 1) * abs(problem.at_zero)
+        if objective <= worst or not problem.at_zero:  # zero is what a perceptron loves best
             return ""
     return (
         f"{problem.label} ended epoch {len(problem.curve)} with an objective of {objective:.3g}, "

@@ -11,7 +11,11 @@ The parts, each a plain function and, by name, a row of a table:
 
 ======================  ==========================================================================
 `gradient_descent`      the idea itself
-`LOSSES`                `squared_error`, `log_loss`, `hinge`, `huber`
+`LOSSES`                classification: `log_loss`, `focal`, `hinge`, `squared_hinge`, `perceptron`,
+                        `modified_huber`
+                        regression: `squared_error`, `huber`, `epsilon_insensitive`,
+                        `squared_epsilon_insensitive`, `pinball`, `expectile`
+                        with logarithmic link: `poisson`, `gamma`, `tweedie`
 `RULES`                 along the gradient or its sign: `sgd`, `asgd`, `signum`, `lion`, `rprop`
                         a rate for each parameter: `adagrad`, `adadelta`, `rmsprop`, `ftrl`
                         Adam and its kin: `adam`, `adamw`, `nadam`, `radam`, `adamax`, `adabelief`,
@@ -47,11 +51,18 @@ in high dimensions, ICML.
 Durstenfeld (1964), Algorithm 235: random permutation, Communications of the ACM 7(7).
 Graves (2013), Generating sequences with recurrent neural networks, arXiv:1308.0850.
 Hastie, Tibshirani, Friedman (2009), The elements of statistical learning, 2nd edition.
+Ho, Lin (2012), Large-scale linear support vector regression, Journal of Machine Learning
+Research 13.
+Hsieh, Chang, Lin, Keerthi, Sundararajan (2008), A dual coordinate descent method for large-scale
+linear SVM, ICML.
 Huber (1964), Robust estimation of a location parameter, Ann. Math. Statist. 35(1).
 Igel, Hüsken (2000), Improving the Rprop learning algorithm, Neural Computation.
 Jordan, Jin, Boza, You, Cesista, Newhouse, Bernstein (2024), Muon: an optimizer for hidden layers in
 neural networks, kellerjordan.github.io/posts/muon.
+Jorgensen (1987), Exponential dispersion models, Journal of the Royal Statistical Society B 49.
 Kingma, Ba (2015), Adam: a method for stochastic optimization, ICLR.
+Koenker, Bassett (1978), Regression quantiles, Econometrica 46(1).
+Lin, Goyal, Girshick, He, Dollar (2017), Focal loss for dense object detection, ICCV.
 Liu, Jiang, He, Chen, Liu, Gao, Han (2020), On the variance of the adaptive learning rate and
 beyond, ICLR.
 Liu, Su, and others (2025), Muon is scalable for LLM training, arXiv:2502.16982.
@@ -61,6 +72,9 @@ Marsaglia (2003), Xorshift RNGs, Journal of Statistical Software 8(14).
 McMahan, Holt, Sculley, Young, and others (2013), Ad click prediction: a view from the trenches,
 KDD.
 Mishchenko, Defazio (2024), Prodigy: an expeditiously adaptive parameter-free learner, ICML.
+Nelder, Wedderburn (1972), Generalized linear models, Journal of the Royal Statistical Society A
+135(3).
+Newey, Powell (1987), Asymmetric least squares estimation and testing, Econometrica 55(4).
 Nocedal, Wright (2006), Numerical optimization, 2nd edition.
 Polyak (1964), Some methods of speeding up the convergence of iteration methods, USSR Comput. Math.
 Math. Phys. 4(5).
@@ -70,11 +84,14 @@ Reddi, Kale, Kumar (2018), On the convergence of Adam and beyond, ICLR.
 Riedmiller, Braun (1993), A direct adaptive method for faster backpropagation learning: the RPROP
 algorithm, IEEE International Conference on Neural Networks.
 Robbins, Monro (1951), A stochastic approximation method, Ann. Math. Statist. 22(3).
+Rosenblatt (1958), The perceptron: a probabilistic model for information storage and organization
+in the brain, Psychological Review 65(6).
 Shalev-Shwartz, Singer, Srebro (2007), Pegasos: primal estimated sub-gradient solver for SVM, ICML.
 Shazeer, Stern (2018), Adafactor: adaptive learning rates with sublinear memory cost, ICML.
 Sutskever, Martens, Dahl, Hinton (2013), On the importance of initialization and momentum in deep
 learning, ICML.
 Tieleman, Hinton (2012), Lecture 6.5: RMSProp, Coursera: Neural networks for machine learning.
+Vapnik (1995), The nature of statistical learning theory, Springer.
 Xie, Zhou, Li, Lin, Yan (2022), Adan: adaptive Nesterov momentum algorithm for faster optimizing
 deep models, arXiv:2208.06677.
 Xu (2011), Towards optimal one pass large scale learning with averaged stochastic gradient descent,
@@ -88,6 +105,8 @@ You, Li, Reddi, Hseu, Kumar, Bhojanapalli, Song, Demmel, Keutzer, Hsieh (2020), 
 optimization for deep learning: training BERT in 76 minutes, ICLR.
 Zaheer, Reddi, Sachan, Kale, Kumar (2018), Adaptive methods for nonconvex optimization, NeurIPS.
 Zeiler (2012), ADADELTA: an adaptive learning rate method, arXiv:1212.5701.
+Zhang (2004), Solving large scale linear prediction problems using stochastic gradient descent
+algorithms, ICML.
 Zhang, Lucas, Hinton, Ba (2019), Lookahead optimizer: k steps forward, 1 step back, NeurIPS.
 Zhuang, Tang, Ding, Tatikonda, Dvornek, Papademetris, Duncan (2020), AdaBelief optimizer: adapting
 stepsizes by the belief in observed gradients, NeurIPS.
@@ -96,7 +115,24 @@ stepsizes by the belief in observed gradients, NeurIPS.
 from collections.abc import Callable
 
 from .linear_model import linear_gradient, linear_prediction, linear_step, train_linear
-from .losses import LOSSES, hinge, huber, log_loss, squared_error
+from .losses import (
+    LOSSES,
+    epsilon_insensitive,
+    expectile,
+    focal,
+    gamma,
+    hinge,
+    huber,
+    log_loss,
+    modified_huber,
+    perceptron,
+    pinball,
+    poisson,
+    squared_epsilon_insensitive,
+    squared_error,
+    squared_hinge,
+    tweedie,
+)
 from .quasi_newton import cubic_minimum, lbfgs, lbfgs_direction, strong_wolfe
 from .rules import *  # noqa: F403 (all of them, by their names)
 from .rules import __all__ as _rules
@@ -113,6 +149,10 @@ __all__ = [
     "centralize",
     "constant",
     "cubic_minimum",
+    "epsilon_insensitive",
+    "expectile",
+    "focal",
+    "gamma",
     "gradient_descent",
     "hinge",
     "huber",
@@ -126,13 +166,20 @@ __all__ = [
     "linear_step",
     "log_loss",
     "lookahead",
+    "modified_huber",
     "optimal",
+    "perceptron",
+    "pinball",
+    "poisson",
     "rows",
     "shuffle",
     "simplex",
+    "squared_epsilon_insensitive",
     "squared_error",
+    "squared_hinge",
     "strong_wolfe",
     "train_linear",
+    "tweedie",
     "xorshift32",
     *_rules,
 ]

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from . import sampler
-from .losses import LOSSES, Loss, huber
+from .losses import LOSSES
 from .rules import RULES, State, Vector
 from .sampler import BLOCK
 from .schedules import SCHEDULES
@@ -38,11 +38,6 @@ def linear_prediction(x: Sequence[float], w: Sequence[float], b: float) -> float
     return sum(xj * wj for xj, wj in zip(x, w, strict=True)) + b
 
 
-def _loss_function(loss: str, epsilon: float) -> Loss:
-    """Return the loss of that name as a function of prediction and target alone."""
-    return (lambda p, y: huber(p, y, epsilon)) if loss == "huber" else LOSSES[loss]
-
-
 def linear_gradient(
     X: Sequence[Sequence[float]],
     y: Sequence[float],
@@ -51,7 +46,7 @@ def linear_gradient(
     rows: Sequence[int],
     loss: str,
     *,
-    epsilon: float = 0.1,
+    loss_parameter: float | None = None,
     sample_weight: Sequence[float] | None = None,
 ) -> tuple[float, Vector, float]:
     """Mean loss of a linear model over some rows, and its gradient.
@@ -74,8 +69,8 @@ def linear_gradient(
         The rows to use: a batch.
     loss : str
         Name of the loss.
-    epsilon : float, default=0.1
-        Where the Huber loss turns straight.
+    loss_parameter : float, optional
+        The loss's own parameter, if it has one; by default that of its function.
     sample_weight : sequence of float, shape (n_samples,), optional
         Weight of each row, 1 by default. The mean divides by the number of rows all the same.
 
@@ -94,11 +89,11 @@ def linear_gradient(
     >>> linear_gradient(X, y, [0.0, 0.0], 0.0, [0, 1], "squared_error")
     (0.5, [-0.5, 1.0], 0.0)
     """
-    value_and_derivative = _loss_function(loss, epsilon)
+    extra = () if loss_parameter is None else (loss_parameter,)
     value = gradient_b = 0.0
     gradient_w = [0.0] * len(w)
     for i in rows:
-        loss_value, derivative = value_and_derivative(linear_prediction(X[i], w, b), y[i])
+        loss_value, derivative = LOSSES[loss](linear_prediction(X[i], w, b), y[i], *extra)
         if sample_weight is not None:
             loss_value *= sample_weight[i]
             derivative *= sample_weight[i]
@@ -188,7 +183,7 @@ def train_linear(
     b: float,
     *,
     loss: str,
-    epsilon: float = 0.1,
+    loss_parameter: float | None = None,
     penalty: str | None = "l2",
     alpha: float = 1e-4,
     fit_intercept: bool = True,
@@ -227,8 +222,8 @@ def train_linear(
         Intercept to start from.
     loss : str
         Name of the loss, a key of `LOSSES`.
-    epsilon : float, default=0.1
-        Where the Huber loss turns straight.
+    loss_parameter : float, optional
+        The loss's own parameter, if it has one; by default that of its function.
     penalty : {"l2", None}, default="l2"
         Whether to regularise.
     alpha : float, default=1e-4
@@ -312,7 +307,14 @@ def train_linear(
         for start in range(0, n, batch_size):
             batch = visit[start : start + batch_size]
             value, gradient_w, gradient_b = linear_gradient(
-                X, y, w, bias[0], batch, loss, epsilon=epsilon, sample_weight=sample_weight
+                X,
+                y,
+                w,
+                bias[0],
+                batch,
+                loss,
+                loss_parameter=loss_parameter,
+                sample_weight=sample_weight,
             )
             loss_sum += value * len(batch)
             t += 1

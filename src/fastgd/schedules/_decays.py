@@ -71,7 +71,7 @@ def _invscaling(t: Array, eta0: float, power_t: float) -> Array:
     return eta0 / (np.sqrt(t + 1.0) if power_t == 0.5 else np.power(t + 1.0, power_t))
 
 
-def optimal(alpha: float, loss: str = "hinge", loss_parameter: float = 0.0) -> Schedule:
+def optimal(alpha: float, loss: str = "hinge", loss_parameter: float | None = None) -> Schedule:
     """Bottou's schedule, ``1 / (alpha * (t0 + step))``, with scikit-learn's heuristic for t0.
 
     t0 is such that the first step is about as large as the weights are expected to be
@@ -83,8 +83,8 @@ def optimal(alpha: float, loss: str = "hinge", loss_parameter: float = 0.0) -> S
         Strength of the L2 penalty, above 0.
     loss : str, default="hinge"
         Name of the loss, whose derivative sets t0.
-    loss_parameter : float, default=0.0
-        The loss's own parameter (epsilon of "huber").
+    loss_parameter : float, optional
+        The loss's own parameter (epsilon of "huber"); by default that of its row.
 
     Returns
     -------
