@@ -425,7 +425,7 @@ def torch_loss(torch, loss, p, y, epsilon):
         "epsilon_insensitive": lambda: beyond,
         "squared_epsilon_insensitive": lambda: beyond**2,
         "pinball": lambda: torch.where(r >= 0, e * r, (e - 1) * r),
-        "expectile": lambda: torch.where(r >= 0, e, 1 - e) * r**2,
+        "expectile": lambda: torch.where(r >= 0, e * r**2, (1 - e) * r**2),
         "poisson": lambda: functional.poisson_nll_loss(p, y, reduction="none"),
         "gamma": lambda: p + y * torch.exp(-p),
         "tweedie": lambda: torch.exp((2 - e) * p) / (2 - e) - y * torch.exp((1 - e) * p) / (1 - e),
