@@ -248,11 +248,11 @@ typedef struct fgd_mate fgd_mate; /* a thread at work on a matrix: matrix.h */
 /* ---------------------------------------------------------------------------------------------- linear models */
 
 /* The examples: X is (n_rows, n_features), C-contiguous; y and sample_weight (NULL: all one) are (n_rows,).
- * Of a sparse matrix (CSR) X holds the values, indptr is (n_rows + 1,) and indices is (nnz,), both int64 if `wide`, else
- * int32: row i has the values and columns at [indptr[i], indptr[i + 1]), in any order, and those of a column that stands
- * there twice add up. indptr is NULL if X is dense.
- * They are visited block by block: order is (n_blocks,), a permutation of the blocks of `block` neighbouring rows
- * (the last block may be shorter); in blocks of one row, some may be missing. */
+ * Of a sparse matrix (CSR) X holds the values, indptr is (n_rows + 1,) and indices is (nnz,), both int64 if `wide`,
+ * else int32: row i has the values and columns at [indptr[i], indptr[i + 1]), in any order, and those of a column that
+ * stands there twice add up. indptr is NULL if X is dense. They are visited block by block: order is (n_blocks,), a
+ * permutation of the blocks of `block` neighbouring rows (the last block may be shorter); in blocks of one row, some
+ * may be missing. */
 typedef struct {
     const void *X, *y, *sample_weight;
     const void *indptr, *indices;
@@ -276,16 +276,16 @@ typedef struct {
     int rule; /* row of fgd_rules */
     const double *hypers;
     const double *lr; /* one learning rate for each update of this stretch */
-    double *kept;     /* carried from update to update: FGD_MAX_KEPT + 1 numbers by the rule, FGD_ROWS_KEPT row by row */
-    int64_t t;        /* updates done before this stretch */
+    double *kept; /* carried from update to update: FGD_MAX_KEPT + 1 numbers by the rule, FGD_ROWS_KEPT row by row */
+    int64_t t;    /* updates done before this stretch */
     ptrdiff_t batch_size, start, stop;
     /* The following is for plain sgd row by row. */
-    double l1;            /* L1 penalty: l1 * ||w||_1, */
-    double *l1_state;     /* what each weight has got of it so far, then the most that it may; NULL without it */
-    void *average;        /* of the parameters after each update, */
-    int64_t average_from; /* from this one on, counted from 1; NULL: not wanted */
-    int aggressive;       /* 1, 2: PA-I and PA-II instead of the gradient, with lr the aggressiveness */
-    double one_class;     /* the intercept also loses lr * one_class, */
+    double l1;              /* L1 penalty: l1 * ||w||_1, */
+    double *l1_state;       /* what each weight has got of it so far, then the most that it may; NULL without it */
+    void *average;          /* of the parameters after each update, */
+    int64_t average_from;   /* from this one on, counted from 1; NULL: not wanted */
+    int aggressive;         /* 1, 2: PA-I and PA-II instead of the gradient, with lr the aggressiveness */
+    double one_class;       /* the intercept also loses lr * one_class, */
     double intercept_decay; /* and what is added to it is multiplied by this */
     double *penalties;      /* gets the sum over the rows of the penalties before each update; NULL: not wanted */
 } fgd_stretch;

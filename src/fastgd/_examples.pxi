@@ -1,6 +1,7 @@
 # The examples of linear models, as C sees them: an array, or a CSR matrix.
 
 
+@cython.auto_pickle(False)  # whoever is unpickled has not been checked
 cdef class CSR:
     """A CSR matrix whose rows have been checked, once for as often as it is trained on.
 
@@ -25,7 +26,7 @@ cdef class CSR:
 
     format = "csr"
 
-    def __cinit__(self, X):
+    def __init__(self, X):
         cdef c.fgd_rows rows
         _fill_matrix(&rows, X)
         self.data, self.indices, self.indptr = X.data, X.indices, X.indptr
