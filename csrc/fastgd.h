@@ -269,7 +269,9 @@ enum { FGD_ROWS_KEPT = 6 };
 
 /* A stretch of an epoch: the updates that use the rows at positions [start, stop) of the order. */
 typedef struct {
-    int loss; /* row of fgd_losses */
+    ptrdiff_t outputs; /* 1; or the classes of a softmax, whose numbers are y: n_features weights of each, then an
+                        * intercept of each, and no other loss */
+    int loss;          /* row of fgd_losses */
     double loss_parameter;
     double alpha; /* L2 penalty: alpha / 2 * ||w||^2 on the weights, not on the intercept */
     int fit_intercept;
@@ -327,12 +329,12 @@ typedef struct {
                         ptrdiff_t first, ptrdiff_t n);
     double (*squares_low)(const fgd_tensor *tensor, ptrdiff_t first, ptrdiff_t n);
     int (*finite_low)(const fgd_tensor *tensor);
-    /* Trains `params` (n_features weights, then the intercept) and `state` in place; adds the rows' losses to
-     * *loss_sum; on FGD_DIVERGED *failed is the position of the row, or the end of the batch, where it showed.
-     * scratch holds scratch_size() bytes, aligned to 64. */
+    /* Trains `params` (n_features weights, then the intercept; of each output) and `state` in place; adds the rows'
+     * losses to *loss_sum; on FGD_DIVERGED *failed is the position of the row, or the end of the batch, where it
+     * showed. scratch holds scratch_size() bytes, aligned to 64. */
     fgd_status (*train)(void *params, void *const *state, double *loss_sum, ptrdiff_t *failed, void *scratch,
                         const fgd_rows *rows, const fgd_stretch *stretch, int threads);
-    size_t (*scratch_size)(ptrdiff_t n_features, ptrdiff_t batch_size);
+    size_t (*scratch_size)(const fgd_rows *rows, ptrdiff_t outputs, ptrdiff_t batch_size);
     /* a loss and its derivative, one by one */
     void (*evaluate)(void *value, void *derivative, const void *y, const void *prediction, int loss,
                      double loss_parameter, ptrdiff_t n);

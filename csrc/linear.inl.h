@@ -67,6 +67,19 @@ FGD_INLINE double N(sum_losses)(const T *restrict y, const T *restrict p, const 
     return ((sums[0] + sums[4]) + (sums[2] + sums[6])) + ((sums[1] + sums[5]) + (sums[3] + sums[7]));
 }
 
+/* The same of losses that are known, which are overwritten; there is room for a multiple of eight. */
+static double N(sum_values)(T *restrict values, const T *restrict p, const T *restrict weight, ptrdiff_t n)
+{
+    double sums[8] = {0};
+    for (ptrdiff_t k = 0; k < n; k++) values[k] += p[k] - p[k];
+    if (weight)
+        for (ptrdiff_t k = 0; k < n; k++) values[k] *= weight[k];
+    for (ptrdiff_t k = n; k % 8; k++) values[k] = 0;
+    for (ptrdiff_t k = 0; k < n; k += 8)
+        for (int lane = 0; lane < 8; lane++) sums[lane] += (double)values[k + lane];
+    return ((sums[0] + sums[4]) + (sums[2] + sums[6])) + ((sums[1] + sums[5]) + (sums[3] + sums[7]));
+}
+
 /* The first row whose prediction or loss is not finite. */
 FGD_INLINE ptrdiff_t N(first_not_finite)(const T *y, const T *p, ptrdiff_t n, T e, N(pointwise) *value)
 {
@@ -176,18 +189,18 @@ FGD_INLINE fgd_status N(sgd_rows)(T *restrict w, T *intercept, double *loss_sum,
 /* ------------------------------------------------------------------------------------- the gradient of many rows */
 
 /* p[0..4) = the products of four rows with w. Prefetches the first two of four rows further ahead, add4 the others, so
- * that memory is as busy in the one as in the other. */
+ * that memory is as busy in the one as in the other; none where far_rows is NULL. */
 FGD_INLINE void N(dot4)(T *p, const T *w, const T *const *rows, const T *const *last, const T *const *far_rows,
                         const N(view) *v)
 {
     const ptrdiff_t m = v->m;
     const T *const x[4] = {rows[0], rows[1], rows[2], rows[3]};
-    const T *const far[2] = {far_rows[0], far_rows[1]};
+    const T *const far[2] = {far_rows ? far_rows[0] : NULL, far_rows ? far_rows[1] : NULL};
     N(lanes) a[4], weight = N(load)(w + m);
     for (int r = 0; r < 4; r++) a[r] = N(mul)(weight, N(load)(last[r]));
     for (ptrdiff_t j = 0; j < m; j += W) {
         weight = N(load)(w + j);
-        for (int r = 0; r < 2; r++) FGD_PREFETCH(far[r] + j);
+        for (int r = 0; far_rows && r < 2; r++) FGD_PREFETCH(far[r] + j);
         for (int r = 0; r < 4; r++) a[r] = N(add)(a[r], N(mul)(weight, N(load)(x[r] + j)));
     }
     for (int r = 0; r < 4; r++) p[r] = N(sum)(a[r]);
@@ -199,54 +212,83 @@ FGD_INLINE void N(add4)(T *gradient, const T *scales, const T *const *rows, cons
 {
     const ptrdiff_t m = v->m;
     const T *const x[4] = {rows[0], rows[1], rows[2], rows[3]};
-    const T *const far[2] = {far_rows[2], far_rows[3]};
+    const T *const far[2] = {far_rows ? far_rows[2] : NULL, far_rows ? far_rows[3] : NULL};
     const T d[4] = {scales[0], scales[1], scales[2], scales[3]};
     N(lanes) a = N(scale)(N(load)(last[0]), d[0]);
     for (int r = 1; r < 4; r++) a = N(add)(a, N(scale)(N(load)(last[r]), d[r]));
     N(store)(gradient + m, N(add)(N(load)(gradient + m), N(mul)(N(load)(v->mask), a)));
     for (ptrdiff_t j = 0; j < m; j += W) {
-        for (int r = 0; r < 2; r++) FGD_PREFETCH(far[r] + j);
+        for (int r = 0; far_rows && r < 2; r++) FGD_PREFETCH(far[r] + j);
         a = N(scale)(N(load)(x[0] + j), d[0]);
         for (int r = 1; r < 4; r++) a = N(add)(a, N(scale)(N(load)(x[r] + j), d[r]));
         N(store)(gradient + j, N(add)(N(load)(gradient + j), a));
     }
 }
 
-/* Adds to `gradient` (padded) and *gradient_b the sum over the next n_rows rows under the cursor of
- * sample_weight l'(y, x.w + b) x, and to *loss the sum of their losses. Rows are taken in groups that stay in the
- * first-level cache between the product with w and the addition to the gradient. */
-FGD_INLINE void N(add_gradient)(T *restrict gradient, T *gradient_b, double *loss, fgd_cursor *cursor, fgd_scout *scout,
-                                const T *restrict w, T b, const N(view) *v, ptrdiff_t n_rows, T e, N(pointwise) *value,
-                                N(pointwise) *derivative)
-{
-    const T *Y = cursor->rows->y, *weights = cursor->rows->sample_weight;
-    ptrdiff_t group = FGD_GROUP_BYTES / ((ptrdiff_t)sizeof(T) * v->n) / 4 * 4;
-    group = group < 4 ? 4 : group > FGD_GROUP_MAX ? FGD_GROUP_MAX : group;
-    ptrdiff_t row[FGD_GROUP_MAX], far_row[FGD_GROUP_MAX];
+/* The rows of a chunk that is being summed, and the model that predicts them. */
+typedef struct {
+    fgd_cursor *cursor;
+    fgd_scout *scout;
+    const N(view) *view;
+    ptrdiff_t n_rows;
+    const T *w, *b; /* padded weights and the intercept, of each output */
+} N(batch_part);
+
+/* Rows that stay in the first-level cache between the products with the weights and the addition to the gradient. The
+ * last four are filled up with rows that count zero. */
+typedef struct {
+    ptrdiff_t length, whole;
     const T *x[FGD_GROUP_MAX], *last[FGD_GROUP_MAX], *far[FGD_GROUP_MAX];
-    T y[FGD_GROUP_MAX], p[FGD_GROUP_MAX], d[FGD_GROUP_MAX], sample_weight[FGD_GROUP_MAX];
+    T y[FGD_GROUP_MAX], sample_weight[FGD_GROUP_MAX];
+} N(row_group);
+
+static ptrdiff_t N(group_rows)(ptrdiff_t n_features, ptrdiff_t bytes, ptrdiff_t most)
+{
+    const ptrdiff_t fitting = bytes / ((ptrdiff_t)sizeof(T) * n_features) / 4 * 4;
+    return fitting < 4 ? 4 : fitting > most ? most : fitting;
+}
+
+FGD_INLINE void N(next_group)(N(row_group) *g, const N(batch_part) *part, ptrdiff_t length)
+{
+    const N(view) *v = part->view;
+    const T *Y = part->cursor->rows->y, *weights = part->cursor->rows->sample_weight;
+    ptrdiff_t row[FGD_GROUP_MAX], far_row[FGD_GROUP_MAX];
+    g->length = length;
+    g->whole = (length + 3) / 4 * 4;
+    fgd_next_rows(part->cursor, row, length);
+    fgd_scout_rows(part->scout, far_row, length);
+    for (ptrdiff_t i = 0; i < length; i++) {
+        g->x[i] = N(row)(v, row[i]), g->last[i] = N(last_vector)(v, row[i]), g->far[i] = N(row)(v, far_row[i]);
+        g->y[i] = Y[row[i]], g->sample_weight[i] = weights ? weights[row[i]] : 1;
+        FGD_PREFETCH(Y + far_row[i]);
+        FGD_PREFETCH(g->far[i] + v->n - 1);
+    }
+    for (ptrdiff_t i = length; i < g->whole; i++) g->x[i] = g->x[0], g->last[i] = g->last[0], g->far[i] = g->x[0];
+}
+
+typedef void N(pointwise_many)(T *value, T *derivative, const T *y, const T *p, ptrdiff_t n, T e);
+
+/* Adds to `gradient` (padded) and *gradient_b the sum over the rows of sample_weight l'(y, x.w + b) x, and to *loss the
+ * sum of their losses. */
+static void N(add_gradient)(T *restrict gradient, T *gradient_b, double *loss, const N(batch_part) *part, T e,
+                            N(pointwise_many) *evaluate)
+{
+    const N(view) *v = part->view;
+    const ptrdiff_t group = N(group_rows)(v->n, FGD_GROUP_BYTES, FGD_GROUP_MAX);
+    const int weighted = part->cursor->rows->sample_weight != NULL;
+    N(row_group) g;
+    T p[FGD_GROUP_MAX], d[FGD_GROUP_MAX], values[FGD_GROUP_MAX];
     T sum_b = 0;
-
-    for (; n_rows > 0; n_rows -= group) {
-        const ptrdiff_t length = n_rows < group ? n_rows : group;
-        const ptrdiff_t whole = (length + 3) / 4 * 4; /* the last four are filled up with rows that count zero */
-        fgd_next_rows(cursor, row, length);
-        fgd_scout_rows(scout, far_row, length);
-        for (ptrdiff_t i = 0; i < length; i++) {
-            x[i] = N(row)(v, row[i]), last[i] = N(last_vector)(v, row[i]), far[i] = N(row)(v, far_row[i]);
-            y[i] = Y[row[i]], sample_weight[i] = weights ? weights[row[i]] : 1;
-            FGD_PREFETCH(Y + far_row[i]);
-            FGD_PREFETCH(far[i] + v->n - 1);
-        }
-        for (ptrdiff_t i = length; i < whole; i++) x[i] = x[0], last[i] = last[0], far[i] = x[0];
-
-        for (ptrdiff_t i = 0; i < whole; i += 4) N(dot4)(p + i, w, x + i, last + i, far + i, v);
-        for (ptrdiff_t i = 0; i < length; i++) p[i] += b;
-        for (ptrdiff_t i = 0; i < length; i++) d[i] = derivative(y[i], p[i], e) * sample_weight[i];
-        for (ptrdiff_t i = length; i < whole; i++) d[i] = 0;
-        for (ptrdiff_t i = 0; i < whole; i += 4) N(add4)(gradient, d + i, x + i, last + i, far + i, v);
-        for (ptrdiff_t i = 0; i < length; i++) sum_b += d[i];
-        *loss += N(sum_losses)(y, p, weights ? sample_weight : NULL, length, e, value);
+    for (ptrdiff_t left = part->n_rows; left > 0; left -= group) {
+        N(next_group)(&g, part, left < group ? left : group);
+        for (ptrdiff_t i = 0; i < g.whole; i += 4) N(dot4)(p + i, part->w, g.x + i, g.last + i, g.far + i, v);
+        for (ptrdiff_t i = 0; i < g.length; i++) p[i] += *part->b;
+        evaluate(values, d, g.y, p, g.length, e);
+        for (ptrdiff_t i = 0; i < g.length; i++) d[i] *= g.sample_weight[i];
+        for (ptrdiff_t i = g.length; i < g.whole; i++) d[i] = 0;
+        for (ptrdiff_t i = 0; i < g.whole; i += 4) N(add4)(gradient, d + i, g.x + i, g.last + i, g.far + i, v);
+        for (ptrdiff_t i = 0; i < g.length; i++) sum_b += d[i];
+        *loss += N(sum_values)(values, p, weighted ? g.sample_weight : NULL, g.length);
     }
     *gradient_b += sum_b;
 }
@@ -256,9 +298,7 @@ FGD_INLINE void N(add_gradient)(T *restrict gradient, T *gradient_b, double *los
 typedef struct {
     fgd_status (*sgd_rows)(T *w, T *intercept, double *loss_sum, ptrdiff_t *failed, const N(view) *v,
                            const fgd_rows *rows, const fgd_stretch *s);
-    void (*add_gradient)(T *gradient, T *gradient_b, double *loss, fgd_cursor *cursor, fgd_scout *scout, const T *w,
-                         T b, const N(view) *v, ptrdiff_t n_rows, T e);
-    void (*evaluate)(T *value, T *derivative, const T *y, const T *p, ptrdiff_t n, T e);
+    N(pointwise_many) *evaluate;
 } N(loss_kernels);
 
 #define LOSS(name, ...)                                                                                                \
@@ -266,12 +306,6 @@ typedef struct {
                                          const fgd_rows *rows, const fgd_stretch *s)                                   \
     {                                                                                                                  \
         return N(sgd_rows)(w, intercept, loss_sum, failed, v, rows, s, N(name##_value), N(name##_derivative));         \
-    }                                                                                                                  \
-    static void N(add_gradient_##name)(T * gradient, T * gradient_b, double *loss, fgd_cursor *cursor,                 \
-                                       fgd_scout *scout, const T *w, T b, const N(view) *v, ptrdiff_t n_rows, T e)     \
-    {                                                                                                                  \
-        N(add_gradient)(gradient, gradient_b, loss, cursor, scout, w, b, v, n_rows, e, N(name##_value),                \
-                        N(name##_derivative));                                                                         \
     }                                                                                                                  \
     static void N(evaluate_##name)(T *restrict value, T *restrict derivative, const T *restrict y,                     \
                                    const T *restrict p, ptrdiff_t n, T e)                                              \
@@ -283,7 +317,7 @@ FGD_LOSS_RULES(LOSS)
 #undef LOSS
 
 static const N(loss_kernels) N(losses)[] = {
-#define LOSS(name, ...) {N(sgd_rows_##name), N(add_gradient_##name), N(evaluate_##name)},
+#define LOSS(name, ...) {N(sgd_rows_##name), N(evaluate_##name)},
     FGD_LOSS_RULES(LOSS)
 #undef LOSS
 };

@@ -63,4 +63,24 @@ static inline void fgd_meet(fgd_atomic *arrived, int n_threads)
     for (int spins = 0; FGD_GET(*arrived) < n_threads;) fgd_wait_a_little(&spins);
 }
 
+/* A place where a team meets again and again; zeros at first. */
+typedef struct {
+    fgd_atomic arrived, round;
+} fgd_meeting;
+
+/* 1 for the thread that comes last, while the others wait until it calls fgd_leave(); 0 for them, afterwards. */
+static inline int fgd_arrive(fgd_meeting *meeting, int n_threads)
+{
+    const long long round = FGD_GET(meeting->round);
+    if (FGD_ADD(meeting->arrived, 1) == n_threads - 1) return 1;
+    for (int spins = 0; FGD_GET(meeting->round) == round;) fgd_wait_a_little(&spins);
+    return 0;
+}
+
+static inline void fgd_leave(fgd_meeting *meeting)
+{
+    FGD_SET(meeting->arrived, 0);
+    (void)FGD_ADD(meeting->round, 1);
+}
+
 #endif

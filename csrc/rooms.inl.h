@@ -11,6 +11,9 @@
 #include "muon.inl.h"
 #include "loss_rules.h"
 #include "linear.inl.h"
+#include "softmax.inl.h"
+#include "update.inl.h"
+#include "sparse.inl.h"
 #include "train.inl.h"
 
 static const fgd_typed_kernels N(kernels) = {
@@ -54,3 +57,4 @@ static const fgd_typed_kernels N(kernels) = {
 #undef LN2_HIGH
 #undef LN2_LOW
 #undef LOG1P_TERMS
+#undef ROOT_HALF_BITS

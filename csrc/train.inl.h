@@ -3,89 +3,46 @@
  * The gradient of a batch is summed in chunks of rows whose size depends on the batch size alone, and the chunks are
  * added in order: the number of threads does not change a bit. */
 
-/* Where things lie in the caller's scratch. */
+/* Where things lie in the caller's scratch. A model has one output, or as many as a softmax has classes; weights and
+ * gradient of each output are padded. */
 typedef struct {
     T *copied, *w, *gradient;
-    T *chunks;            /* (n_chunks, chunk_size): padded gradient, then that of the intercept */
+    T *chunks;            /* (n_chunks, chunk_size): gradient of each output, then those of the intercepts */
     double *chunk_losses; /* (n_chunks,) */
-    ptrdiff_t chunk_rows, n_chunks, chunk_size;
+    T *scores;            /* (n_chunks, outputs, FGD_CLASS_ROWS), for a softmax */
+    ptrdiff_t outputs, padded, chunk_rows, n_chunks, chunk_size;
     size_t bytes;
 } N(scratch);
 
-static void *N(place)(size_t *used, void *memory, ptrdiff_t size)
+static void N(cut_batch)(N(scratch) *s, ptrdiff_t n_features, ptrdiff_t batch_size)
 {
-    void *here = memory ? (char *)memory + *used : NULL;
-    *used += ((size_t)size + FGD_LANE_BYTES - 1) / FGD_LANE_BYTES * FGD_LANE_BYTES;
-    return here;
+    const double worth = (double)batch_size * (double)n_features * (double)s->outputs / FGD_CHUNK_ELEMENTS;
+    const ptrdiff_t fair = FGD_CHUNK_ROWS / s->outputs, least = fair < FGD_CLASS_ROWS ? FGD_CLASS_ROWS : fair;
+    ptrdiff_t wanted = 1; /* a power of two, which most teams share evenly */
+    while (wanted < FGD_MAX_CHUNKS && wanted < worth && wanted * least < batch_size) wanted *= 2;
+    s->chunk_rows = ((batch_size + wanted - 1) / wanted + 3) / 4 * 4;
+    s->n_chunks = (batch_size + s->chunk_rows - 1) / s->chunk_rows;
 }
 
-static N(scratch) N(lay_out)(void *memory, ptrdiff_t n_features, ptrdiff_t batch_size)
+static N(scratch) N(lay_out)(void *memory, ptrdiff_t n_features, ptrdiff_t outputs, ptrdiff_t batch_size)
 {
-    N(scratch) s;
-    const ptrdiff_t padded = (n_features - 1) / W * W + W;
-    const double worth = (double)batch_size * (double)n_features / FGD_CHUNK_ELEMENTS;
-    ptrdiff_t wanted = 1; /* a power of two, which most teams share evenly */
-    while (wanted < FGD_MAX_CHUNKS && wanted < worth && wanted * FGD_CHUNK_ROWS < batch_size) wanted *= 2;
-    s.chunk_rows = ((batch_size + wanted - 1) / wanted + 3) / 4 * 4;
-    s.n_chunks = (batch_size + s.chunk_rows - 1) / s.chunk_rows;
-    s.chunk_size = padded + W;
-    s.bytes = 0;
-    s.copied = N(place)(&s.bytes, memory, W * W * (ptrdiff_t)sizeof(T));
-    s.w = N(place)(&s.bytes, memory, padded * (ptrdiff_t)sizeof(T));
-    s.gradient = N(place)(&s.bytes, memory, (padded + W) * (ptrdiff_t)sizeof(T));
-    s.chunks = N(place)(&s.bytes, memory, s.n_chunks * s.chunk_size * (ptrdiff_t)sizeof(T));
+    N(scratch) s = {.outputs = outputs, .padded = (n_features - 1) / W * W + W};
+    const ptrdiff_t size = (ptrdiff_t)sizeof(T), weights = outputs * s.padded, padded_b = (outputs - 1) / W * W + W;
+    N(cut_batch)(&s, n_features, batch_size);
+    s.chunk_size = weights + padded_b;
+    s.copied = N(place)(&s.bytes, memory, W * W * size);
+    s.w = N(place)(&s.bytes, memory, weights * size);
+    s.gradient = N(place)(&s.bytes, memory, s.chunk_size * size);
+    s.chunks = N(place)(&s.bytes, memory, s.n_chunks * s.chunk_size * size);
     s.chunk_losses = N(place)(&s.bytes, memory, s.n_chunks * (ptrdiff_t)sizeof(double));
+    s.scores = N(place)(&s.bytes, memory, outputs > 1 ? s.n_chunks * outputs * FGD_CLASS_ROWS * size : 0);
     return s;
 }
 
-static size_t N(scratch_size)(ptrdiff_t n_features, ptrdiff_t batch_size)
+static size_t N(scratch_size)(const fgd_rows *rows, ptrdiff_t outputs, ptrdiff_t batch_size)
 {
-    return N(lay_out)(NULL, n_features, batch_size).bytes;
-}
-
-/* params -= lr * gradient, with scikit-learn's form of the L2 penalty; n weights, then the intercept */
-static void N(plain_update)(T *restrict params, const T *restrict gradient, double lr, const fgd_stretch *s,
-                            ptrdiff_t n)
-{
-    const T rate = (T)lr, decay = (T)(1 - lr * s->alpha), shrink = decay > 0 ? decay : 0;
-    for (ptrdiff_t j = 0; j < n; j++) params[j] = shrink * params[j] - rate * gradient[j];
-    params[n] -= rate * gradient[n];
-}
-
-/* any other rule, on gradient + alpha * weights */
-static void N(rule_update)(T *params, T *restrict gradient, void *const *state, double lr, int64_t t,
-                           const fgd_stretch *s, ptrdiff_t n)
-{
-    const T alpha = (T)s->alpha;
-    for (ptrdiff_t j = 0; j < n; j++) gradient[j] += alpha * params[j];
-    double hypers[FGD_MAX_HYPERS];
-    memcpy(hypers, s->hypers, sizeof hypers);
-    hypers[0] = lr; /* every rule's first hyper-parameter */
-    fgd_coef coef;
-    N(prepare)[s->rule](&coef, s->kept, hypers, t, s->kept[FGD_MAX_KEPT] == 0);
-    s->kept[FGD_MAX_KEPT] = 1; /* the states are in use */
-    const ptrdiff_t last = n + s->fit_intercept;
-    const int kind = fgd_rules[s->rule].kind;
-    if (kind <= FGD_CODED || kind == FGD_HYBRID) { /* no matrix is here */
-        N(step)[s->rule](&coef, params, gradient, state, last);
-        return;
-    }
-    fgd_tensor tensor = {.param = params, .grad = gradient};
-    memcpy(tensor.state, state, sizeof tensor.state);
-    fgd_plan plan = {.rule = s->rule, .kind = fgd_rules[s->rule].kind, .coef = coef};
-    const fgd_pass pass = {.factor = 1};
-    if (plan.kind == FGD_LISTWISE) {
-        N(measure_range)(tensor.measured, &tensor, &plan, &pass, 0, last);
-        N(adjusts)[plan.rule](&plan.coef, s->kept, tensor.measured);
-        (void)N(update_range)(&tensor, &plan, &pass, 0, last);
-        return;
-    }
-    /* a layer each: the weights, the intercept */
-    for (ptrdiff_t first = 0, end = n; first < last; first = end, end = last) {
-        N(measure_range)(tensor.measured, &tensor, &plan, &pass, first, end - first);
-        tensor.measured[2] = (double)(end - first);
-        (void)N(update_range)(&tensor, &plan, &pass, first, end - first);
-    }
+    return rows->indptr ? N(lay_out_sparse)(NULL, rows, outputs, batch_size).bytes
+                        : N(lay_out)(NULL, rows->n_features, outputs, batch_size).bytes;
 }
 
 /* What the threads of one call share.
@@ -128,6 +85,12 @@ static ptrdiff_t N(chunks_of)(const N(job) *job, ptrdiff_t batch)
     return (rows + job->scratch.chunk_rows - 1) / job->scratch.chunk_rows;
 }
 
+static void N(take_weights)(N(job) *job)
+{
+    for (ptrdiff_t k = 0; k < job->scratch.outputs; k++)
+        N(pad)(job->scratch.w + k * job->scratch.padded, job->params + k * job->view.n, &job->view);
+}
+
 /* Sums the chunks of one batch in order, checks, and carries out the update. */
 static void N(finish_batch)(N(job) *job, ptrdiff_t batch)
 {
@@ -150,13 +113,16 @@ static void N(finish_batch)(N(job) *job, ptrdiff_t batch)
 
     const T mean = (T)1 / (T)(stop - start);
     for (ptrdiff_t j = 0; j < m->chunk_size; j++) total[j] *= mean;
-    N(unpad)(m->gradient, total, &job->view);
-    m->gradient[n] = s->fit_intercept ? total[m->chunk_size - W] : 0;
+    const ptrdiff_t weights = n * m->outputs;
+    for (ptrdiff_t k = 0; k < m->outputs; k++) {
+        N(unpad)(m->gradient + k * n, total + k * m->padded, &job->view);
+        m->gradient[weights + k] = s->fit_intercept ? total[m->outputs * m->padded + k] : 0;
+    }
     if (fgd_is_plain_sgd(s))
-        N(plain_update)(job->params, m->gradient, s->lr[batch], s, n);
+        N(plain_update)(job->params, m->gradient, s->lr[batch], s, weights, m->outputs);
     else
-        N(rule_update)(job->params, m->gradient, job->state, s->lr[batch], s->t + batch + 1, s, n);
-    N(pad)(m->w, job->params, &job->view);
+        N(rule_update)(job->params, m->gradient, job->state, s->lr[batch], s->t + batch + 1, s, weights, m->outputs);
+    N(take_weights)(job);
 }
 
 /* The first chunk of a share; that of the share after the last is the end. */
@@ -185,9 +151,14 @@ static void N(do_chunk)(N(job) *job, fgd_cursor *cursor, ptrdiff_t batch, ptrdif
     fgd_scout scout = fgd_scout_at(*cursor, start, fgd_rows_ahead((ptrdiff_t)sizeof(T) * job->view.n),
                                    N(chunk_start)(job, batch, N(share_start)(job, batch, share + 1)),
                                    N(chunk_start)(job, batch + 1, N(share_start)(job, batch + 1, share)));
-    N(losses)[job->stretch->loss].add_gradient(chunk, chunk + m->chunk_size - W, m->chunk_losses + c, cursor, &scout,
-                                               m->w, job->params[job->view.n], &job->view, stop - start,
-                                               (T)job->stretch->loss_parameter);
+    const N(batch_part) part = {cursor, &scout, &job->view, stop - start, m->w, job->params + m->outputs * job->view.n};
+    T *chunk_b = chunk + m->outputs * m->padded;
+    if (m->outputs > 1)
+        N(add_softmax_gradient)(chunk, chunk_b, m->chunk_losses + c, m->scores + c * m->outputs * FGD_CLASS_ROWS, &part,
+                                m->padded, m->outputs);
+    else
+        N(add_gradient)(chunk, chunk_b, m->chunk_losses + c, &part, (T)job->stretch->loss_parameter,
+                        N(losses)[job->stretch->loss].evaluate);
 }
 
 /* A share of the batch that nobody has taken, one's own if possible; -1 if there is none. */
@@ -225,18 +196,20 @@ static void N(work)(N(job) *job, int thread, int n_threads)
 static fgd_status N(train)(void *params, void *const *state, double *loss_sum, ptrdiff_t *failed, void *scratch,
                            const fgd_rows *rows, const fgd_stretch *s, int threads)
 {
+    if (rows->indptr) return N(train_sparse)(params, state, loss_sum, failed, scratch, rows, s, threads);
     N(job) job = {.params = params, .state = state, .rows = rows, .stretch = s, .status = FGD_OK};
-    job.scratch = N(lay_out)(scratch, rows->n_features, s->batch_size);
+    job.scratch = N(lay_out)(scratch, rows->n_features, s->outputs, s->batch_size);
     job.view = N(make_view)(rows, job.scratch.copied);
     job.n_batches = (s->stop - s->start + s->batch_size - 1) / s->batch_size;
-    N(pad)(job.scratch.w, job.params, &job.view);
-    if (s->batch_size == 1 && fgd_is_plain_sgd(s)) {
+    N(take_weights)(&job);
+    if (s->batch_size == 1 && s->outputs == 1 && fgd_is_plain_sgd(s)) {
         job.status = N(losses)[s->loss].sgd_rows(job.scratch.w, job.params + job.view.n, &job.loss_sum, &job.failed,
                                                  &job.view, rows, s);
         N(unpad)(job.params, job.scratch.w, &job.view);
     } else {
         const ptrdiff_t batch = s->batch_size < s->stop - s->start ? s->batch_size : s->stop - s->start;
-        const int team = fgd_team(threads, 2.0 * (double)batch * (double)rows->n_features, FGD_SERIAL_BATCH);
+        const int team =
+            fgd_team(threads, 2.0 * (double)batch * (double)(rows->n_features * s->outputs), FGD_SERIAL_BATCH);
         job.n_shares = team < job.scratch.n_chunks ? team : job.scratch.n_chunks;
         if (team > 1) {
             FGD_PARALLEL(team)

@@ -11,6 +11,14 @@ enum {
     FGD_AHEAD_ROWS_MAX = 64,
     FGD_GROUP_BYTES = 24576,    /* mini-batch: rows between product and gradient, at home in the first-level cache, */
     FGD_GROUP_MAX = 64,         /* at most so many */
+    FGD_CLASS_ROWS = 16,        /* the same with a softmax over classes: so many rows, */
+    FGD_CLASS_BYTES = 32768,    /* or as many as fit, */
+    FGD_SPARSE_ROWS = 32,       /* sparse: rows that one thread predicts, a multiple of FGD_CLASS_ROWS, */
+    FGD_SPARSE_AHEAD = 8,       /* fetched so many ahead, */
+    FGD_DEAL_FROM = 3,          /* threads for which it pays to deal out the columns: */
+    FGD_VALUES = 2048,          /* values that one thread sorts by range of columns, */
+    FGD_WAVE = 64,              /* so many times before they are added up, */
+    FGD_RANGES = 256,           /* into at most so many ranges */
     FGD_CHUNK_ROWS = 128,       /* a chunk, whose gradient one thread sums before it is added to the others in order, */
     FGD_CHUNK_ELEMENTS = 16384, /* has at least so many rows, and about so many numbers, */
     FGD_MAX_CHUNKS = 256,       /* or more, where there would be more chunks than this */

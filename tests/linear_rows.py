@@ -38,7 +38,7 @@ def train_rows(X, y, params, lr, **given):
         options.pop("sample_weight", None),
         order,
         options.pop("block", 1),
-        _core.scratch(X, options["batch_size"]),
+        _core.scratch(X, options["batch_size"], options.get("n_classes", 1)),
         lr=np.broadcast_to(np.asarray(lr, float), n_updates).copy(),
         **options,
     )

@@ -206,7 +206,7 @@ _Rows = _Array | CSR  # or a CSR matrix of SciPy
 def evaluate_loss(
     loss: str, y: _Array, prediction: _Array, parameter: float | None = None
 ) -> tuple[_Array, _Array]: ...
-def scratch(X: _Rows, batch_size: int) -> NDArray[np.uint8]: ...
+def scratch(X: _Rows, batch_size: int, n_classes: int = 1) -> NDArray[np.uint8]: ...
 def train_linear(
     params: _Array,
     states: tuple[_Array | None, ...],
@@ -230,6 +230,7 @@ def train_linear(
     start: int,
     stop: int,
     n_threads: int = 0,
+    n_classes: int = 1,
     l1: float = 0.0,
     l1_state: NDArray[np.float64] | None = None,
     average: _Array | None = None,

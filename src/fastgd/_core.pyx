@@ -405,11 +405,12 @@ def evaluate_loss(str loss, object y, object prediction, parameter=None):
     return value, derivative
 
 
-def scratch(object X, Py_ssize_t batch_size):
+def scratch(object X, Py_ssize_t batch_size, Py_ssize_t n_classes=1):
     """Working memory for ``train_linear``: an array of bytes, aligned to 64."""
     cdef c.fgd_rows rows
     cdef int dtype = _fill_rows(&rows, X, None, None)
-    size = c.fgd_active.dtype[dtype].scratch_size(rows.n_features, batch_size)
+    _at_least(1, n_classes, "n_classes")
+    size = c.fgd_active.dtype[dtype].scratch_size(&rows, n_classes, batch_size)
     memory = np.empty(size + 64, dtype=np.uint8)
     offset = -memory.__array_interface__["data"][0] % 64
     return memory[offset:offset + size]
@@ -419,7 +420,8 @@ def train_linear(object params, tuple states, object X, object y, object sample_
                  cnp.ndarray order, Py_ssize_t block, cnp.ndarray memory, *, int loss,
                  double loss_parameter, double alpha, bint fit_intercept, int rule, hypers,
                  cnp.ndarray lr, cnp.ndarray kept, int64_t t, Py_ssize_t batch_size,
-                 Py_ssize_t start, Py_ssize_t stop, int n_threads=0, double l1=0.0, l1_state=None,
+                 Py_ssize_t start, Py_ssize_t stop, int n_threads=0, Py_ssize_t n_classes=1,
+                 double l1=0.0, l1_state=None,
                  average=None, int64_t average_from=0, int aggressive=0, double one_class=0.0,
                  double intercept_decay=1.0, penalties=None):
     """Train a linear model on the rows at positions [start, stop) of the order, in place.
@@ -452,11 +454,16 @@ def train_linear(object params, tuple states, object X, object y, object sample_
         Updates done so far.
     n_threads : int, default=0
         Team size; 0 takes ``threads()``.
+    n_classes : int, default=1
+        Above 1, a softmax model of so many classes instead of one with `loss`: `params` and states
+        hold the weights of each class, then the intercept of each, and `y` the class's number.
     l1 : float, default=0.0
         Strength of the L1 penalty l1 ||w||_1, which comes beside that of L2, alpha / 2 ||w||^2.
+        Also with mini-batches of plain sgd, where it is proximal: each update takes lr l1 from the
+        magnitudes of all weights, at most to zero.
     l1_state : ndarray of shape (n_features + 1,), default=None
         What each weight has got of the L1 penalty, then the most that it may, float64; zeros at
-        first. Needed with `l1`.
+        first. Needed with `l1` and `batch_size` 1.
     average : ndarray of shape (n_features + 1,), default=None
         Gets the average of the parameters after each update, from update `average_from` on,
         counted from 1.
@@ -510,15 +517,16 @@ def train_linear(object params, tuple states, object X, object y, object sample_
     stretch.kept = <double *>cnp.PyArray_DATA(kept)
     stretch.batch_size, stretch.start, stretch.stop = batch_size, start, stop
 
-    cdef Py_ssize_t n_params = rows.n_features + 1
-    if rows.indptr != NULL:
-        raise TypeError(f"X must be a NumPy array; got {type(X).__name__}")
-    _refuse_others(l1=(l1, 0.0), average=(average, None), aggressive=(aggressive, 0),
+    stretch.outputs = <ptrdiff_t>_at_least(1, n_classes, "n_classes")
+    cdef Py_ssize_t n_params = (rows.n_features + 1) * n_classes
+    if batch_size == 1 or not c.fgd_is_plain_sgd(&stretch):
+        _refuse_others(l1=(l1, 0.0))
+    _refuse_others(average=(average, None), aggressive=(aggressive, 0),
                    one_class=(one_class, 0.0), intercept_decay=(intercept_decay, 1.0),
                    penalties=(penalties, None))
     stretch.l1 = _at_least(0, l1, "l1")
     stretch.l1_state = <double *>_data(l1_state, "l1_state", c.FGD_FLOAT64, n_params, True)
-    if l1 and l1_state is None:
+    if l1 and l1_state is None and batch_size == 1:
         raise TypeError(f"l1_state must be an array with l1={l1}; got None")
     stretch.average = _data(average, "average", dtype, n_params, True)
     stretch.average_from = average_from
@@ -546,8 +554,8 @@ def train_linear(object params, tuple states, object X, object y, object sample_
         state[k] = _data(states[k] if k < len(states) else None, f"states[{k}]", dtype,
                          n_params, True)
     cdef const c.fgd_typed_kernels *kernels = c.fgd_active.dtype[dtype]
-    if memory.nbytes < kernels.scratch_size(rows.n_features, batch_size):
-        raise ValueError("memory must come from scratch(X, batch_size)")
+    if memory.nbytes < kernels.scratch_size(&rows, n_classes, batch_size):
+        raise ValueError("memory must come from scratch(X, batch_size, n_classes)")
     cdef void *work = cnp.PyArray_DATA(memory)
     cdef double loss_sum = 0
     cdef ptrdiff_t failed = 0

@@ -179,6 +179,7 @@ cdef extern from "fastgd.h" nogil:
         ptrdiff_t block
 
     ctypedef struct fgd_stretch:
+        ptrdiff_t outputs
         int loss
         double loss_parameter
         double alpha
@@ -206,7 +207,8 @@ cdef extern from "fastgd.h" nogil:
         fgd_status (*train)(void *params, void **state, double *loss_sum, ptrdiff_t *failed,
                             void *scratch, const fgd_rows *rows, const fgd_stretch *stretch,
                             int threads) noexcept nogil
-        size_t (*scratch_size)(ptrdiff_t n_features, ptrdiff_t batch_size) noexcept nogil
+        size_t (*scratch_size)(const fgd_rows *rows, ptrdiff_t outputs,
+                               ptrdiff_t batch_size) noexcept nogil
         void (*evaluate)(void *value, void *derivative, const void *y, const void *prediction,
                          int loss, double loss_parameter, ptrdiff_t n) noexcept nogil
         int (*all_finite)(const void *x, ptrdiff_t n) noexcept nogil

@@ -29,13 +29,15 @@ transforms              before the rule `centralize`, `adaptive_clip`, after it 
 projections             `box`, `l1_ball`, `l2_ball`, `simplex`
 sampler                 `xorshift32`, `shuffle`, `rows`
 `formats`               numbers in 16 and 8 bits, and how they are rounded: a module of its own
-linear model            `linear_prediction`, `linear_gradient`, `linear_step`, `train_linear`
+linear model            `linear_prediction`, `linear_gradient`, `linear_step`, `train_linear`;
+                        of many classes together `multinomial`, `multinomial_gradient`
 ======================  ==========================================================================
 
 References
 ----------
 Bernstein, Wang, Azizzadenesheli, Anandkumar (2018), signSGD: compressed optimisation for non-convex
 problems, ICML.
+Bishop (2006), Pattern recognition and machine learning.
 Bottou (2010), Large-scale machine learning with stochastic gradient descent, COMPSTAT.
 Bottou (2012), Stochastic gradient descent tricks, Neural Networks: Tricks of the Trade.
 Brock, De, Smith, Simonyan (2021), High-performance large-scale image recognition without
@@ -46,6 +48,8 @@ Defazio, Yang, Mehta, Mishchenko, Khaled, Cutkosky (2024), The road less schedul
 Dozat (2016), Incorporating Nesterov momentum into Adam, ICLR workshop.
 Duchi, Hazan, Singer (2011), Adaptive subgradient methods for online learning and stochastic
 optimization, Journal of Machine Learning Research 12.
+Duchi, Singer (2009), Efficient online and batch learning using forward backward splitting, Journal
+of Machine Learning Research 10.
 Duchi, Shalev-Shwartz, Singer, Chandra (2008), Efficient projections onto the l1-ball for learning
 in high dimensions, ICML.
 Durstenfeld (1964), Algorithm 235: random permutation, Communications of the ACM 7(7).
@@ -114,7 +118,13 @@ stepsizes by the belief in observed gradients, NeurIPS.
 
 from collections.abc import Callable
 
-from .linear_model import linear_gradient, linear_prediction, linear_step, train_linear
+from .linear_model import (
+    linear_gradient,
+    linear_prediction,
+    linear_step,
+    multinomial_gradient,
+    train_linear,
+)
 from .losses import (
     LOSSES,
     epsilon_insensitive,
@@ -125,6 +135,7 @@ from .losses import (
     huber,
     log_loss,
     modified_huber,
+    multinomial,
     perceptron,
     pinball,
     poisson,
@@ -167,6 +178,8 @@ __all__ = [
     "log_loss",
     "lookahead",
     "modified_huber",
+    "multinomial",
+    "multinomial_gradient",
     "optimal",
     "perceptron",
     "pinball",

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from . import sampler
-from .losses import LOSSES
+from .losses import LOSSES, multinomial
 from .rules import RULES, State, Vector
 from .sampler import BLOCK
 from .schedules import SCHEDULES
@@ -104,16 +104,75 @@ def linear_gradient(
     return value / m, [g / m for g in gradient_w], gradient_b / m
 
 
+def multinomial_gradient(
+    X: Sequence[Sequence[float]],
+    y: Sequence[int],
+    w: Sequence[float],
+    b: Sequence[float],
+    rows: Sequence[int],
+    *,
+    sample_weight: Sequence[float] | None = None,
+) -> tuple[float, Vector, Vector]:
+    """Mean multinomial loss of a linear model for each class over some rows, and its gradient.
+
+    As `linear_gradient`, with a prediction p_k = x . w_k + b_k for each class (Bishop, 2006, eq.
+    4.109).
+
+    Parameters
+    ----------
+    X : sequence of sequence of float, shape (n_samples, n_features)
+        Data.
+    y : sequence of int, shape (n_samples,)
+        Numbers of the classes.
+    w : sequence of float, shape (n_classes * n_features,)
+        Weights of the first class, then of the second, ...
+    b : sequence of float, shape (n_classes,)
+        Intercepts.
+    rows : sequence of int
+        The rows to use: a batch.
+    sample_weight : sequence of float, shape (n_samples,), optional
+        Weight of each row, 1 by default.
+
+    Returns
+    -------
+    value : float
+        Mean weighted loss.
+    gradient_w : list of float, shape (n_classes * n_features,)
+        Its gradient with respect to the weights.
+    gradient_b : list of float, shape (n_classes,)
+        Its gradient with respect to the intercepts.
+
+    Examples
+    --------
+    >>> multinomial_gradient([[2.0]], [0], [0.0, 0.0], [0.0, 0.0], [0])[1:]
+    ([-1.0, 1.0], [-0.5, 0.5])
+    """
+    d = len(w) // len(b)
+    value, gradient_w, gradient_b = 0.0, [0.0] * len(w), [0.0] * len(b)
+    for i in rows:
+        p = [linear_prediction(X[i], w[k * d : (k + 1) * d], bk) for k, bk in enumerate(b)]
+        loss_value, derivatives = multinomial(p, int(y[i]))
+        s = 1.0 if sample_weight is None else sample_weight[i]
+        value += s * loss_value
+        for k, derivative in enumerate(derivatives):
+            gradient_b[k] += s * derivative
+            for j in range(d):
+                gradient_w[k * d + j] += s * derivative * X[i][j]
+    m = len(rows)
+    return value / m, [g / m for g in gradient_w], [g / m for g in gradient_b]
+
+
 def linear_step(
     w: Vector,
     b: Vector,
     gradient_w: Sequence[float],
-    gradient_b: float,
+    gradient_b: float | Sequence[float],
     state: tuple[State, State],
     t: int,
     *,
     lr: float,
     alpha: float = 0.0,
+    l1: float = 0.0,
     optimizer: str | tuple[str, dict[str, Any]] = "sgd",
     fit_intercept: bool = True,
 ) -> None:
@@ -123,19 +182,21 @@ def linear_step(
     the weights and without regularisation for the intercept, goes through the update rule.
 
     Plain sgd does the same step in scikit-learn's form, w <- max(0, 1 - lr alpha) w - lr gradient:
-    a regularisation too strong for the learning rate takes the weights to zero, not beyond.
+    a regularisation too strong for the learning rate takes the weights to zero, not beyond. It may
+    have a penalty l1 ||w||_1, too, whose step is proximal: afterwards every weight is taken towards
+    zero by lr l1, at most to zero (Duchi and Singer, 2009, eq. 19).
 
     A ``weight_decay`` among the hyper-parameters of the rule (AdamW has one by default) comes on
     top of alpha and applies to all that the rule updates, the intercept included.
 
     Parameters
     ----------
-    w : list of float, shape (n_features,)
+    w : list of float, shape (n_features,) or (n_classes * n_features,)
         Weights, updated in place.
-    b : list of float, shape (1,)
-        Intercept, updated in place.
+    b : list of float, shape (1,) or (n_classes,)
+        Intercept of each output, updated in place.
     gradient_w, gradient_b
-        As from `linear_gradient`.
+        As from `linear_gradient` or `multinomial_gradient`.
     state : tuple of two dicts
         What the rule remembers of the weights and of the intercept, updated in place.
     t : int
@@ -144,6 +205,8 @@ def linear_step(
         Learning rate.
     alpha : float, default=0
         Strength of the L2 regularisation.
+    l1 : float, default=0
+        Strength of the L1 regularisation; with plain sgd alone.
     optimizer : str or (str, dict), default="sgd"
         Name of the rule, or that and its hyper-parameters but for lr.
     fit_intercept : bool, default=True
@@ -161,31 +224,34 @@ def linear_step(
         options.get(key) for key in ("momentum", "weight_decay", "maximize")
     )
     rule = RULES[name]
+    gradient_b = [gradient_b] if isinstance(gradient_b, float) else list(gradient_b)
     if plain:
         scale = max(0.0, 1.0 - lr * alpha)
         w[:] = [scale * wj - lr * g for wj, g in zip(w, gradient_w, strict=True)]
+        w[:] = [wj - max(-lr * l1, min(lr * l1, wj)) for wj in w]
     else:
         gradient_w = [g + alpha * wj for wj, g in zip(w, gradient_w, strict=True)]
         if name in ONE_FOR_ALL and fit_intercept:
             both = [*w, *b]
-            rule(both, [*gradient_w, gradient_b], state[0], t, lr=lr, **options)
-            w[:], b[:] = both[:-1], both[-1:]
+            rule(both, [*gradient_w, *gradient_b], state[0], t, lr=lr, **options)
+            w[:], b[:] = both[: len(w)], both[len(w) :]
             return
         rule(w, gradient_w, state[0], t, lr=lr, **options)
     if fit_intercept:
-        rule(b, [gradient_b], state[1], t, lr=lr, **options)
+        rule(b, gradient_b, state[1], t, lr=lr, **options)
 
 
 def train_linear(
     X: Sequence[Sequence[float]],
     y: Sequence[float],
     w: Sequence[float],
-    b: float,
+    b: float | Sequence[float],
     *,
     loss: str,
     loss_parameter: float | None = None,
     penalty: str | None = "l2",
     alpha: float = 1e-4,
+    l1_ratio: float = 0.15,
     fit_intercept: bool = True,
     max_iter: int = 1,
     tol: float | None = None,
@@ -201,7 +267,7 @@ def train_linear(
     sample_weight: Sequence[float] | None = None,
     t: int = 0,
     state: tuple[State, State] | None = None,
-) -> tuple[Vector, float, Vector]:
+) -> tuple[Vector, Any, Vector]:
     """Train a linear model: the whole loop.
 
     For each epoch: put the rows in order, cut them into batches (the last may be smaller), and for
@@ -216,18 +282,21 @@ def train_linear(
         Data.
     y : sequence of float, shape (n_samples,)
         Targets; -1 or +1 for the losses of classification.
-    w : sequence of float, shape (n_features,)
+    w : sequence of float, shape (n_features,) or (n_classes * n_features,)
         Weights to start from; left as they are.
-    b : float
-        Intercept to start from.
+    b : float or sequence of float, shape (n_classes,)
+        Intercept to start from; with the loss ``"multinomial"`` one for each class.
     loss : str
-        Name of the loss, a key of `LOSSES`.
+        Name of the loss, a key of `LOSSES`, or ``"multinomial"``.
     loss_parameter : float, optional
         The loss's own parameter, if it has one; by default that of its function.
-    penalty : {"l2", None}, default="l2"
-        Whether to regularise.
+    penalty : {"l2", "l1", "elasticnet", None}, default="l2"
+        How to regularise. L1 is proximal (`linear_step`); with batch size 1, scikit-learn's is
+        cumulative instead.
     alpha : float, default=1e-4
         Strength of the regularisation; the schedule ``"optimal"`` depends on it too.
+    l1_ratio : float, default=0.15
+        Part of `alpha` that goes to L1 with ``"elasticnet"``; the rest goes to L2.
     fit_intercept : bool, default=True
         Whether to train the intercept.
     max_iter : int, default=1
@@ -266,11 +335,12 @@ def train_linear(
     -------
     w : list of float, shape (n_features,)
         Trained weights.
-    b : float
-        Trained intercept.
+    b : float or list of float
+        Trained intercept, or intercepts.
     loss_curve : list of float, shape (n_epochs,)
         The objective of each epoch: the mean over the rows of the weighted loss, each at the time
-        when the row is used, before the update, + alpha/2 ||w||^2 at the end of the epoch.
+        when the row is used, before the update, + the penalty at the end of the epoch, for L2
+        alpha/2 ||w||^2.
 
     Examples
     --------
@@ -288,15 +358,31 @@ def train_linear(
     schedule_options: dict[str, tuple[float | str, ...]] = {
         "constant": (eta0,),
         "invscaling": (eta0, power_t),
-        "optimal": (alpha, loss),
+        "optimal": (alpha, "log_loss" if loss == "multinomial" else loss),
     }
     schedule = SCHEDULES[learning_rate](*schedule_options[learning_rate])
-    decay = alpha if penalty == "l2" else 0.0
+    of_l1 = {"l1": 1.0, "elasticnet": l1_ratio}.get(str(penalty), 0.0)
+    l1, decay = (alpha * of_l1, alpha * (1.0 - of_l1)) if penalty else (0.0, 0.0)
     block = block if shuffle == "block" else 1
     order = list(range(math.ceil(n / block)))
     state = ({}, {}) if state is None else state
 
-    w, bias = list(w), [b]
+    def gradient(w: Vector, bias: Vector, batch: Sequence[int]) -> tuple[float, Vector, Any]:
+        if loss == "multinomial":
+            classes = [int(k) for k in y]
+            return multinomial_gradient(X, classes, w, bias, batch, sample_weight=sample_weight)
+        return linear_gradient(
+            X,
+            y,
+            w,
+            bias[0],
+            batch,
+            loss,
+            loss_parameter=loss_parameter,
+            sample_weight=sample_weight,
+        )
+
+    w, bias = list(w), [b] if isinstance(b, int | float) else list(b)
     loss_curve: Vector = []
     best, epochs_without_progress = math.inf, 0
     for _ in range(max_iter):
@@ -306,16 +392,7 @@ def train_linear(
         loss_sum = 0.0
         for start in range(0, n, batch_size):
             batch = visit[start : start + batch_size]
-            value, gradient_w, gradient_b = linear_gradient(
-                X,
-                y,
-                w,
-                bias[0],
-                batch,
-                loss,
-                loss_parameter=loss_parameter,
-                sample_weight=sample_weight,
-            )
+            value, gradient_w, gradient_b = gradient(w, bias, batch)
             loss_sum += value * len(batch)
             t += 1
             linear_step(
@@ -327,10 +404,12 @@ def train_linear(
                 t,
                 lr=schedule(t),
                 alpha=decay,
+                l1=l1,
                 optimizer=optimizer,
                 fit_intercept=fit_intercept,
             )
         objective = loss_sum / n + 0.5 * decay * sum(wj * wj for wj in w)
+        objective += l1 * sum(abs(wj) for wj in w)
         loss_curve.append(objective)
 
         # scikit-learn's rule to stop: no progress by tol for some epochs in a row
@@ -341,4 +420,4 @@ def train_linear(
         best = min(best, objective)
         if epochs_without_progress >= n_iter_no_change:
             break
-    return w, bias[0], loss_curve
+    return w, bias if loss == "multinomial" else bias[0], loss_curve

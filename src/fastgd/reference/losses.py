@@ -1,7 +1,7 @@
 """Losses: (prediction p, target y) -> (value, derivative with respect to p)."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 Loss = Callable[..., tuple[float, float]]
 
@@ -476,6 +476,40 @@ def tweedie(p: float, y: float, power: float = 1.5) -> tuple[float, float]:
         value -= y * integral(1.0 - power)
         derivative -= y * _exp((1.0 - power) * p)
     return value, derivative
+
+
+def multinomial(p: Sequence[float], y: int) -> tuple[float, list[float]]:
+    """Loss of multinomial logistic regression, for many classes: a prediction for each.
+
+    value = log(sum_k exp(p_k)) - p_y, derivatives = exp(p_k) / sum_j exp(p_j) - [k = y]
+    (Bishop, 2006, eq. 4.108 and 4.109). It is no row of `LOSSES`, which have one prediction.
+
+    Parameters
+    ----------
+    p : sequence of float, shape (n_classes,)
+        Predictions: log-odds, up to a number that all share.
+    y : int
+        Number of the class.
+
+    Returns
+    -------
+    value : float
+        The loss.
+    derivatives : list of float, shape (n_classes,)
+        Its derivative with respect to each prediction.
+
+    Examples
+    --------
+    >>> multinomial([0.0, 0.0, 0.0, 0.0], 2)[1]
+    [0.25, 0.25, -0.75, 0.25]
+    >>> multinomial([1000.0, 0.0], 1)
+    (1000.0, [1.0, -1.0])
+    """
+    largest = max(p)
+    exponentials = [_exp(pk - largest) for pk in p]
+    total = sum(exponentials)
+    derivatives = [e / total - (k == y) for k, e in enumerate(exponentials)]
+    return math.log(total) + largest - p[y], derivatives
 
 
 LOSSES: dict[str, Loss] = {

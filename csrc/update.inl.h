@@ -1,0 +1,81 @@
+/* The update that follows a batch's gradient, for linear models of any kind of rows; and how scratch is dealt out. */
+
+static void *N(place)(size_t *used, void *memory, ptrdiff_t size)
+{
+    void *here = memory ? (char *)memory + *used : NULL;
+    *used += ((size_t)size + FGD_LANE_BYTES - 1) / FGD_LANE_BYTES * FGD_LANE_BYTES;
+    return here;
+}
+
+/* w nearer to zero by `by`, or zero: the proximal map of the L1 norm (Duchi & Singer, "Efficient online and batch
+ * learning using forward backward splitting", JMLR 10, 2009, eq. 19) */
+FGD_INLINE T N(shrink_by)(T w, T by)
+{
+    const T most = w < by ? w : by;
+    return w - (most > -by ? most : -by);
+}
+
+/* params -= lr * gradient, with scikit-learn's form of the L2 penalty and the proximal one of L1's; n weights, then the
+ * intercepts */
+static void N(plain_update)(T *restrict params, const T *restrict gradient, double lr, const fgd_stretch *s,
+                            ptrdiff_t n, ptrdiff_t outputs)
+{
+    const T rate = (T)lr, decay = (T)(1 - lr * s->alpha), shrink = decay > 0 ? decay : 0, l1 = (T)(lr * s->l1);
+    for (ptrdiff_t j = 0; j < n; j++) params[j] = shrink * params[j] - rate * gradient[j];
+    for (ptrdiff_t j = 0; l1 > 0 && j < n; j++) params[j] = N(shrink_by)(params[j], l1);
+    for (ptrdiff_t k = n; k < n + outputs; k++) params[k] -= rate * gradient[k];
+}
+
+/* what a rule needs of a step, and that its states are in use */
+static fgd_coef N(prepare_rule)(const fgd_stretch *s, double lr, int64_t t)
+{
+    double hypers[FGD_MAX_HYPERS];
+    memcpy(hypers, s->hypers, sizeof hypers);
+    hypers[0] = lr; /* every rule's first hyper-parameter */
+    fgd_coef coef;
+    N(prepare)[s->rule](&coef, s->kept, hypers, t, s->kept[FGD_MAX_KEPT] == 0);
+    s->kept[FGD_MAX_KEPT] = 1;
+    return coef;
+}
+
+/* Is each element done by itself? No matrix is here. */
+static int N(is_elementwise)(const fgd_stretch *s)
+{
+    const int kind = fgd_rules[s->rule].kind;
+    return kind <= FGD_CODED || kind == FGD_HYBRID;
+}
+
+static void N(add_l2)(T *restrict gradient, const T *restrict params, const fgd_stretch *s, ptrdiff_t n)
+{
+    const T alpha = (T)s->alpha;
+    for (ptrdiff_t j = 0; j < n; j++) gradient[j] += alpha * params[j];
+}
+
+/* any other rule, on gradient + alpha * weights; n weights, then the intercepts */
+static void N(rule_update)(T *params, T *gradient, void *const *state, double lr, int64_t t, const fgd_stretch *s,
+                           ptrdiff_t n, ptrdiff_t outputs)
+{
+    N(add_l2)(gradient, params, s, n);
+    const fgd_coef coef = N(prepare_rule)(s, lr, t);
+    const ptrdiff_t last = n + (s->fit_intercept ? outputs : 0);
+    if (N(is_elementwise)(s)) {
+        N(step)[s->rule](&coef, params, gradient, state, last);
+        return;
+    }
+    fgd_tensor tensor = {.param = params, .grad = gradient};
+    memcpy(tensor.state, state, sizeof tensor.state);
+    fgd_plan plan = {.rule = s->rule, .kind = fgd_rules[s->rule].kind, .coef = coef};
+    const fgd_pass pass = {.factor = 1};
+    if (plan.kind == FGD_LISTWISE) {
+        N(measure_range)(tensor.measured, &tensor, &plan, &pass, 0, last);
+        N(adjusts)[plan.rule](&plan.coef, s->kept, tensor.measured);
+        (void)N(update_range)(&tensor, &plan, &pass, 0, last);
+        return;
+    }
+    /* a layer each: the weights, the intercepts */
+    for (ptrdiff_t first = 0, end = n; first < last; first = end, end = last) {
+        N(measure_range)(tensor.measured, &tensor, &plan, &pass, first, end - first);
+        tensor.measured[2] = (double)(end - first);
+        (void)N(update_range)(&tensor, &plan, &pass, first, end - first);
+    }
+}
