@@ -88,6 +88,13 @@ FGD_INLINE ptrdiff_t N(first_not_finite)(const T *y, const T *p, ptrdiff_t n, T 
     return i;
 }
 
+/* A derivative may not throw the weights out of the finite numbers at once: it is cut off where scikit-learn does. */
+FGD_INLINE T N(cut_off)(T derivative)
+{
+    const T most = (T)1e12;
+    return derivative > most ? most : derivative < -most ? -most : derivative;
+}
+
 /* ----------------------------------------------------------------------------------------- one row, one update */
 
 FGD_INLINE T N(dot)(const T *w, const T *x, const T *x_last, const N(view) *v)
@@ -147,7 +154,7 @@ FGD_INLINE fgd_status N(sgd_rows)(T *restrict w, T *intercept, double *loss_sum,
             const T decay = (T)(1 - lr[i] * s->alpha);
             ys[i] = y, ps[i] = p, sample_weights[i] = sample_weight;
             now.shrink = decay > 0 ? decay : 0;
-            now.step = -rate * derivative(y, p, e);
+            now.step = -rate * N(cut_off)(derivative(y, p, e));
 
             row = fgd_next_row(&cursor);
             const T *next = N(row)(v, row), *next_last = N(last_vector)(v, row);
@@ -284,7 +291,7 @@ static void N(add_gradient)(T *restrict gradient, T *gradient_b, double *loss, c
         for (ptrdiff_t i = 0; i < g.whole; i += 4) N(dot4)(p + i, part->w, g.x + i, g.last + i, g.far + i, v);
         for (ptrdiff_t i = 0; i < g.length; i++) p[i] += *part->b;
         evaluate(values, d, g.y, p, g.length, e);
-        for (ptrdiff_t i = 0; i < g.length; i++) d[i] *= g.sample_weight[i];
+        for (ptrdiff_t i = 0; i < g.length; i++) d[i] = N(cut_off)(d[i]) * g.sample_weight[i];
         for (ptrdiff_t i = g.length; i < g.whole; i++) d[i] = 0;
         for (ptrdiff_t i = 0; i < g.whole; i += 4) N(add4)(gradient, d + i, g.x + i, g.last + i, g.far + i, v);
         for (ptrdiff_t i = 0; i < g.length; i++) sum_b += d[i];
@@ -296,12 +303,23 @@ static void N(add_gradient)(T *restrict gradient, T *gradient_b, double *loss, c
 /* ------------------------------------------------------------------ one set of kernels a loss, from its row */
 
 typedef struct {
+    N(pointwise) *value, *derivative;
+    double (*sum)(const T *y, const T *p, const T *weight, ptrdiff_t n, T e);
+    ptrdiff_t (*first_not_finite)(const T *y, const T *p, ptrdiff_t n, T e);
     fgd_status (*sgd_rows)(T *w, T *intercept, double *loss_sum, ptrdiff_t *failed, const N(view) *v,
                            const fgd_rows *rows, const fgd_stretch *s);
     N(pointwise_many) *evaluate;
 } N(loss_kernels);
 
 #define LOSS(name, ...)                                                                                                \
+    static double N(sum_##name)(const T *y, const T *p, const T *weight, ptrdiff_t n, T e)                             \
+    {                                                                                                                  \
+        return N(sum_losses)(y, p, weight, n, e, N(name##_value));                                                     \
+    }                                                                                                                  \
+    static ptrdiff_t N(first_not_finite_##name)(const T *y, const T *p, ptrdiff_t n, T e)                              \
+    {                                                                                                                  \
+        return N(first_not_finite)(y, p, n, e, N(name##_value));                                                       \
+    }                                                                                                                  \
     static fgd_status N(sgd_rows_##name)(T * w, T * intercept, double *loss_sum, ptrdiff_t *failed, const N(view) *v,  \
                                          const fgd_rows *rows, const fgd_stretch *s)                                   \
     {                                                                                                                  \
@@ -317,7 +335,9 @@ FGD_LOSS_RULES(LOSS)
 #undef LOSS
 
 static const N(loss_kernels) N(losses)[] = {
-#define LOSS(name, ...) {N(sgd_rows_##name), N(evaluate_##name)},
+#define LOSS(name, ...)                                                                                                \
+    {N(name##_value),    N(name##_derivative), N(sum_##name), N(first_not_finite_##name),                              \
+     N(sgd_rows_##name), N(evaluate_##name)},
     FGD_LOSS_RULES(LOSS)
 #undef LOSS
 };

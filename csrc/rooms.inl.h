@@ -11,6 +11,7 @@
 #include "muon.inl.h"
 #include "loss_rules.h"
 #include "linear.inl.h"
+#include "rows.inl.h"
 #include "softmax.inl.h"
 #include "update.inl.h"
 #include "sparse.inl.h"

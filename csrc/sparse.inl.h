@@ -22,11 +22,6 @@
 
 #define FGD_SMALL_SCALE 1e-6 /* below, the weights are multiplied out: float32 could lose them */
 
-FGD_INLINE ptrdiff_t fgd_column(const void *indices, ptrdiff_t e, int wide)
-{
-    return wide ? (ptrdiff_t)((const int64_t *)indices)[e] : ((const int32_t *)indices)[e];
-}
-
 #endif
 
 /* A value on its way to its column. */
@@ -187,7 +182,7 @@ FGD_INLINE void N(do_rows)(N(sparse_job) *j, fgd_cursor *cursor, ptrdiff_t c, pt
     T sum_b = 0;
     for (ptrdiff_t i = 0; i < length; i++) p[i] = scale * d[i] + *b;
     N(losses)[j->stretch->loss].evaluate(values, d, y, p, length, (T)j->stretch->loss_parameter);
-    for (ptrdiff_t i = 0; i < length; i++) d[i] *= sample_weight[i];
+    for (ptrdiff_t i = 0; i < length; i++) d[i] = N(cut_off)(d[i]) * sample_weight[i];
     for (ptrdiff_t i = 0; i < length; i++) sum_b += d[i];
     j->sums_b[c] = sum_b;
     j->losses[c] = N(sum_values)(values, p, weights ? sample_weight : NULL, length);

@@ -7,6 +7,7 @@
  * gradient of each output are padded. */
 typedef struct {
     T *copied, *w, *gradient;
+    T *average, *got;     /* padded as w is, for what goes row by row */
     T *chunks;            /* (n_chunks, chunk_size): gradient of each output, then those of the intercepts */
     double *chunk_losses; /* (n_chunks,) */
     T *scores;            /* (n_chunks, outputs, FGD_CLASS_ROWS), for a softmax */
@@ -34,6 +35,9 @@ static N(scratch) N(lay_out)(void *memory, ptrdiff_t n_features, ptrdiff_t outpu
     s.w = N(place)(&s.bytes, memory, weights * size);
     s.gradient = N(place)(&s.bytes, memory, s.chunk_size * size);
     s.chunks = N(place)(&s.bytes, memory, s.n_chunks * s.chunk_size * size);
+    const ptrdiff_t by_row = batch_size == 1 && outputs == 1 ? s.padded * size : 0;
+    s.average = N(place)(&s.bytes, memory, by_row);
+    s.got = N(place)(&s.bytes, memory, by_row);
     s.chunk_losses = N(place)(&s.bytes, memory, s.n_chunks * (ptrdiff_t)sizeof(double));
     s.scores = N(place)(&s.bytes, memory, outputs > 1 ? s.n_chunks * outputs * FGD_CLASS_ROWS * size : 0);
     return s;
@@ -193,30 +197,85 @@ static void N(work)(N(job) *job, int thread, int n_threads)
     fgd_meet(&job->left, n_threads);
 }
 
+/* Is plain sgd over dense rows all that is wanted? Then it may look ahead. */
+static int N(may_look_ahead)(const fgd_stretch *s)
+{
+    return s->l1 == 0 && !s->average && !s->aggressive && s->one_class == 0 && s->intercept_decay == 1 && !s->penalties;
+}
+
+static void N(pad_got)(T *restrict padded, const double *restrict plain, const N(view) *v)
+{
+    for (ptrdiff_t j = 0; j < v->m; j++) padded[j] = (T)plain[j];
+    for (ptrdiff_t k = 0; k < W; k++) padded[v->m + k] = v->mask[k] != 0 ? (T)plain[v->n - W + k] : 0;
+}
+
+static void N(unpad_got)(double *restrict plain, const T *restrict padded, const N(view) *v)
+{
+    for (ptrdiff_t j = 0; j < v->m; j++) plain[j] = (double)padded[j];
+    for (ptrdiff_t k = 0; k < W; k++)
+        if (v->mask[k] != 0) plain[v->n - W + k] = (double)padded[v->m + k];
+}
+
+/* Plain sgd in batches of one row. */
+static fgd_status N(train_rows)(T *params, double *loss_sum, ptrdiff_t *failed, void *memory, const fgd_rows *rows,
+                                const fgd_stretch *s)
+{
+    const ptrdiff_t n = rows->n_features;
+    T *average = s->average;
+    N(view) v = {.X = rows->X, .n = n};
+    N(model) m = {.w = params, .average = average, .got_wide = s->l1_state, .n = n, .b = params[n]};
+    if (average) m.average_b = average[n];
+    if (s->l1_state) m.most = s->l1_state[n];
+    if (!rows->indptr) {
+        const N(scratch) scratch = N(lay_out)(memory, n, 1, 1);
+        v = N(make_view)(rows, scratch.copied);
+        m.w = scratch.w, m.got = scratch.got, m.n = v.m + W;
+        N(pad)(m.w, params, &v);
+        if (average) {
+            m.average = scratch.average;
+            N(pad)(m.average, average, &v);
+        }
+        if (s->l1_state) N(pad_got)(m.got, s->l1_state, &v);
+    }
+    fgd_status status;
+    if (!rows->indptr && N(may_look_ahead)(s)) {
+        status = N(losses)[s->loss].sgd_rows(m.w, &m.b, loss_sum, failed, &v, rows, s);
+    } else {
+        N(begin)(&m, s);
+        status = (rows->indptr ? rows->wide ? N(walk_wide) : N(walk_narrow) : N(walk_dense))(&m, loss_sum, failed, &v,
+                                                                                             rows, s);
+        N(end)(&m, s);
+    }
+    if (!rows->indptr) {
+        N(unpad)(params, m.w, &v);
+        if (average) N(unpad)(average, m.average, &v);
+        if (s->l1_state) N(unpad_got)(s->l1_state, m.got, &v);
+    }
+    params[n] = m.b;
+    if (average) average[n] = m.average_b;
+    if (s->l1_state) s->l1_state[n] = m.most;
+    return status;
+}
+
 static fgd_status N(train)(void *params, void *const *state, double *loss_sum, ptrdiff_t *failed, void *scratch,
                            const fgd_rows *rows, const fgd_stretch *s, int threads)
 {
+    if (s->batch_size == 1 && s->outputs == 1 && fgd_is_plain_sgd(s))
+        return N(train_rows)(params, loss_sum, failed, scratch, rows, s);
     if (rows->indptr) return N(train_sparse)(params, state, loss_sum, failed, scratch, rows, s, threads);
     N(job) job = {.params = params, .state = state, .rows = rows, .stretch = s, .status = FGD_OK};
     job.scratch = N(lay_out)(scratch, rows->n_features, s->outputs, s->batch_size);
     job.view = N(make_view)(rows, job.scratch.copied);
     job.n_batches = (s->stop - s->start + s->batch_size - 1) / s->batch_size;
     N(take_weights)(&job);
-    if (s->batch_size == 1 && s->outputs == 1 && fgd_is_plain_sgd(s)) {
-        job.status = N(losses)[s->loss].sgd_rows(job.scratch.w, job.params + job.view.n, &job.loss_sum, &job.failed,
-                                                 &job.view, rows, s);
-        N(unpad)(job.params, job.scratch.w, &job.view);
+    const ptrdiff_t batch = s->batch_size < s->stop - s->start ? s->batch_size : s->stop - s->start;
+    const int team = fgd_team(threads, 2.0 * (double)batch * (double)(rows->n_features * s->outputs), FGD_SERIAL_BATCH);
+    job.n_shares = team < job.scratch.n_chunks ? team : job.scratch.n_chunks;
+    if (team > 1) {
+        FGD_PARALLEL(team)
+        N(work)(&job, FGD_THREAD, FGD_TEAM);
     } else {
-        const ptrdiff_t batch = s->batch_size < s->stop - s->start ? s->batch_size : s->stop - s->start;
-        const int team =
-            fgd_team(threads, 2.0 * (double)batch * (double)(rows->n_features * s->outputs), FGD_SERIAL_BATCH);
-        job.n_shares = team < job.scratch.n_chunks ? team : job.scratch.n_chunks;
-        if (team > 1) {
-            FGD_PARALLEL(team)
-            N(work)(&job, FGD_THREAD, FGD_TEAM);
-        } else {
-            N(work)(&job, 0, 1);
-        }
+        N(work)(&job, 0, 1);
     }
     *loss_sum += job.loss_sum;
     *failed = job.failed;

@@ -310,23 +310,14 @@ def test_names_of_columns_are_kept():
 # ---- scikit-learn's own checks -------------------------------------------------------------------
 
 WEIGHTS = "a row of weight 2 is one longer step, not two: as with every stochastic method"
-UNSCALED = "diverges on features of size 100, where scikit-learn clips gradients at 1e12"
-EXPECTED_FAILURES = {
-    "SGDClassifier": {"check_sample_weight_equivalence_on_dense_data": WEIGHTS},
-    "SGDRegressor": {
-        "check_sample_weight_equivalence_on_dense_data": WEIGHTS,
-        "check_fit_idempotent": UNSCALED,
-        "check_fit_check_is_fitted": UNSCALED,
-        "check_n_features_in": UNSCALED,
-    },
-}
+EXPECTED_FAILURES = {"check_sample_weight_equivalence_on_dense_data": WEIGHTS}
 
 
 # the data of these checks is small and not scaled: the default rates are too high for it
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @parametrize_with_checks(
     [SGDClassifier(), SGDRegressor(), SGDClassifier(batch_size=7, shuffle="block")],
-    expected_failed_checks=lambda model: EXPECTED_FAILURES[type(model).__name__],
+    expected_failed_checks=lambda model: EXPECTED_FAILURES,
 )
 def test_scikit_learns_own_checks(estimator, check):
     """Protects use in pipelines, searches and whatever else relies on the conventions."""

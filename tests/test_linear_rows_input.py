@@ -147,7 +147,6 @@ def test_rows_may_be_left_out(dtype, assert_same_bits):
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"l1": 0.1}, "l1 must be 0.0"),
         ({"average": np.zeros(6)}, "average must be None"),
         ({"aggressive": 1}, "aggressive must be 0"),
         ({"one_class": 0.5}, "one_class must be 0.0"),

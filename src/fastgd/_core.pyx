@@ -426,7 +426,7 @@ def train_linear(object params, tuple states, object X, object y, object sample_
                  double intercept_decay=1.0, penalties=None):
     """Train a linear model on the rows at positions [start, stop) of the order, in place.
 
-    What follows `n_threads` is for `batch_size` 1 and plain sgd.
+    What follows `l1` is for plain sgd, one class and `batch_size` 1.
 
     Parameters
     ----------
@@ -519,11 +519,14 @@ def train_linear(object params, tuple states, object X, object y, object sample_
 
     stretch.outputs = <ptrdiff_t>_at_least(1, n_classes, "n_classes")
     cdef Py_ssize_t n_params = (rows.n_features + 1) * n_classes
-    if batch_size == 1 or not c.fgd_is_plain_sgd(&stretch):
-        _refuse_others(l1=(l1, 0.0))
-    _refuse_others(average=(average, None), aggressive=(aggressive, 0),
-                   one_class=(one_class, 0.0), intercept_decay=(intercept_decay, 1.0),
-                   penalties=(penalties, None))
+    cdef bint plain = c.fgd_is_plain_sgd(&stretch), by_row = plain and batch_size * n_classes == 1
+    if not plain or (batch_size == 1 and n_classes > 1):
+        _refuse_others("the rule is plain sgd, for one class if batch_size is 1", l1=(l1, 0.0))
+    if not by_row:
+        _refuse_others("batch_size and n_classes are 1 and the rule is plain sgd",
+                       average=(average, None), aggressive=(aggressive, 0),
+                       one_class=(one_class, 0.0), intercept_decay=(intercept_decay, 1.0),
+                       penalties=(penalties, None))
     stretch.l1 = _at_least(0, l1, "l1")
     stretch.l1_state = <double *>_data(l1_state, "l1_state", c.FGD_FLOAT64, n_params, True)
     if l1 and l1_state is None and batch_size == 1:
@@ -582,11 +585,11 @@ cdef int _fill_order(c.fgd_rows *rows, cnp.ndarray order, Py_ssize_t block) exce
     return 0
 
 
-def _refuse_others(**options):
+def _refuse_others(str unless, **options):
     """Refuse each option that is not its second value, which stands for nothing."""
     for name, (given, nothing) in options.items():
         if isinstance(given, np.ndarray) or given != nothing:
-            raise ValueError(f"{name} must be {nothing}; got {given}")
+            raise ValueError(f"{name} must be {nothing} unless {unless}; got {given}")
 
 
 cdef double _at_least(double least, double given, str name) except? -1:

@@ -30,7 +30,8 @@ projections             `box`, `l1_ball`, `l2_ball`, `simplex`
 sampler                 `xorshift32`, `shuffle`, `rows`
 `formats`               numbers in 16 and 8 bits, and how they are rounded: a module of its own
 linear model            `linear_prediction`, `linear_gradient`, `linear_step`, `train_linear`;
-                        of many classes together `multinomial`, `multinomial_gradient`
+                        of many classes together `multinomial`, `multinomial_gradient`;
+                        row by row `linear_rows`, `aggressive_step`, `take_l1`, `cut_off`
 ======================  ==========================================================================
 
 References
@@ -44,6 +45,8 @@ Brock, De, Smith, Simonyan (2021), High-performance large-scale image recognitio
 normalization, ICML.
 Chen, Liang, Huang, Real, Wang, Liu, Pham, Dong, Luong, Hsieh, Lu, Le (2023), Symbolic discovery of
 optimization algorithms, NeurIPS.
+Crammer, Dekel, Keshet, Shalev-Shwartz, Singer (2006), Online passive-aggressive algorithms, Journal
+of Machine Learning Research 7.
 Defazio, Yang, Mehta, Mishchenko, Khaled, Cutkosky (2024), The road less scheduled, NeurIPS.
 Dozat (2016), Incorporating Nesterov momentum into Adam, ICLR workshop.
 Duchi, Hazan, Singer (2011), Adaptive subgradient methods for online learning and stochastic
@@ -96,6 +99,8 @@ Sutskever, Martens, Dahl, Hinton (2013), On the importance of initialization and
 learning, ICML.
 Tieleman, Hinton (2012), Lecture 6.5: RMSProp, Coursera: Neural networks for machine learning.
 Vapnik (1995), The nature of statistical learning theory, Springer.
+Tsuruoka, Tsujii, Ananiadou (2009), Stochastic gradient descent training for L1-regularized
+log-linear models with cumulative penalty, ACL.
 Xie, Zhou, Li, Lin, Yan (2022), Adan: adaptive Nesterov momentum algorithm for faster optimizing
 deep models, arXiv:2208.06677.
 Xu (2011), Towards optimal one pass large scale learning with averaged stochastic gradient descent,
@@ -119,12 +124,14 @@ stepsizes by the belief in observed gradients, NeurIPS.
 from collections.abc import Callable
 
 from .linear_model import (
+    cut_off,
     linear_gradient,
     linear_prediction,
     linear_step,
     multinomial_gradient,
     train_linear,
 )
+from .linear_rows import aggressive_step, linear_rows, take_l1
 from .losses import (
     LOSSES,
     epsilon_insensitive,
@@ -156,10 +163,12 @@ __all__ = [
     "LOSSES",
     "SCHEDULES",
     "adaptive_clip",
+    "aggressive_step",
     "box",
     "centralize",
     "constant",
     "cubic_minimum",
+    "cut_off",
     "epsilon_insensitive",
     "expectile",
     "focal",
@@ -174,6 +183,7 @@ __all__ = [
     "lbfgs_direction",
     "linear_gradient",
     "linear_prediction",
+    "linear_rows",
     "linear_step",
     "log_loss",
     "lookahead",
@@ -191,6 +201,7 @@ __all__ = [
     "squared_error",
     "squared_hinge",
     "strong_wolfe",
+    "take_l1",
     "train_linear",
     "tweedie",
     "xorshift32",

@@ -38,6 +38,27 @@ def linear_prediction(x: Sequence[float], w: Sequence[float], b: float) -> float
     return sum(xj * wj for xj, wj in zip(x, w, strict=True)) + b
 
 
+def cut_off(derivative: float) -> float:
+    """Cut a loss's derivative off at 1e12, so that no step leaves the finite numbers at once.
+
+    Parameters
+    ----------
+    derivative : float
+        Derivative of a loss.
+
+    Returns
+    -------
+    float
+        The nearest number from -1e12 to 1e12.
+
+    Examples
+    --------
+    >>> cut_off(-3.0), cut_off(1e20)
+    (-3.0, 1000000000000.0)
+    """
+    return max(-1e12, min(1e12, derivative)) if derivative == derivative else derivative
+
+
 def linear_gradient(
     X: Sequence[Sequence[float]],
     y: Sequence[float],
@@ -94,6 +115,7 @@ def linear_gradient(
     gradient_w = [0.0] * len(w)
     for i in rows:
         loss_value, derivative = LOSSES[loss](linear_prediction(X[i], w, b), y[i], *extra)
+        derivative = cut_off(derivative)
         if sample_weight is not None:
             loss_value *= sample_weight[i]
             derivative *= sample_weight[i]
@@ -272,9 +294,9 @@ def train_linear(
 
     For each epoch: put the rows in order, cut them into batches (the last may be smaller), and for
     each batch compute the gradient (`linear_gradient`) and update (`linear_step`). With batch size
-    1 and plain sgd this is scikit-learn's SGDClassifier and SGDRegressor, but for two details:
-    scikit-learn cuts loss derivatives off at 1e12, and it counts the regularisation of its
-    objective row by row, not at the end of the epoch. Diverging training gives inf and nan here.
+    1 and plain sgd this is scikit-learn's SGDClassifier and SGDRegressor, but for a detail: they
+    count the regularisation of the objective row by row, not at the end of the epoch (see
+    `linear_rows`, which has what else they do). Diverging training gives inf and nan here.
 
     Parameters
     ----------
