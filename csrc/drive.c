@@ -63,6 +63,8 @@ int fgd_is_plain_sgd(const fgd_stretch *stretch)
     return h.momentum == 0 && h.weight_decay == 0 && h.maximize == 0;
 }
 
+int fgd_takes_l1(const fgd_stretch *stretch) { return fgd_is_plain_sgd(stretch) || stretch->rule == FGD_RULE_adagrad; }
+
 /* Unsigned, what is below zero is large. */
 #define FIRST_BAD_ROW(name, type, utype)                                                                               \
     static ptrdiff_t name(const fgd_rows *rows, ptrdiff_t nnz)                                                         \

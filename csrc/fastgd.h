@@ -390,6 +390,9 @@ ptrdiff_t fgd_first_bad_row(const fgd_rows *rows, ptrdiff_t nnz);
 /* Is the rule plain stochastic gradient descent, p - lr g and nothing else? */
 int fgd_is_plain_sgd(const fgd_stretch *stretch);
 
+/* Has the rule a proximal step for the L1 penalty? */
+int fgd_takes_l1(const fgd_stretch *stretch);
+
 /* Fisher-Yates; the same permutations as scikit-learn's ArrayDataset. */
 void fgd_shuffle(int64_t *order, ptrdiff_t n, uint32_t seed);
 

@@ -283,6 +283,9 @@ typedef struct {
     void (*add_range)(const N(sparse_job) *j, ptrdiff_t chunks, ptrdiff_t r);
 } N(sparse_kind);
 
+/* Do weights wait for what they owe? */
+static int N(is_lazy)(const N(sparse_job) *j) { return j->plain && j->stretch->l1 > 0; }
+
 #define KIND(name, outputs, penalised, wide)                                                                           \
     static void N(do_rows_##name)(N(sparse_job) *j, fgd_cursor * cursor, ptrdiff_t c)                                  \
     {                                                                                                                  \
@@ -303,15 +306,15 @@ KIND(one_narrow, 1, 0, 0)
 KIND(one_wide, 1, 0, 1)
 KIND(l1_narrow, 1, 1, 0)
 KIND(l1_wide, 1, 1, 1)
-KIND(softmax_narrow, j->outputs, j->stretch->l1 > 0, 0)
-KIND(softmax_wide, j->outputs, j->stretch->l1 > 0, 1)
+KIND(softmax_narrow, j->outputs, N(is_lazy)(j), 0)
+KIND(softmax_wide, j->outputs, N(is_lazy)(j), 1)
 #undef KIND
 
 static const N(sparse_kind) *N(kind_of)(const N(sparse_job) *j)
 {
     const int wide = j->rows->wide;
     if (j->outputs > 1) return wide ? &N(kind_softmax_wide) : &N(kind_softmax_narrow);
-    if (j->stretch->l1 > 0) return wide ? &N(kind_l1_wide) : &N(kind_l1_narrow);
+    if (N(is_lazy)(j)) return wide ? &N(kind_l1_wide) : &N(kind_l1_narrow);
     return wide ? &N(kind_one_wide) : &N(kind_one_narrow);
 }
 
@@ -410,6 +413,9 @@ static void N(update_features)(const N(sparse_job) *j, ptrdiff_t first, ptrdiff_
     for (ptrdiff_t k = 0; k < outputs; k++) {
         N(add_l2)(j->gradient + k * n + first, j->params + k * n + first, j->stretch, end - first);
         N(step_range)(j, k * n + first, end - first);
+        if (j->stretch->l1 > 0)
+            N(shrink_adagrad)(j->params + k * n + first, (T *)j->state[0] + k * n + first, &j->coef, j->stretch,
+                              end - first);
     }
     if (outputs > 1) N(turn_back)(j->w, j->params, n, outputs, first, end);
     memset(j->target + first * outputs, 0, (size_t)((end - first) * outputs) * sizeof(T));
@@ -542,7 +548,7 @@ static fgd_status N(train_sparse)(T *params, void *const *state, double *loss_su
         N(turn_back)(j.w, params, j.n, j.outputs, 0, j.n);
     j.target = j.plain ? j.w : j.sums;
     if (!j.plain) memset(j.sums, 0, (size_t)all * sizeof(T));
-    if (s->l1 > 0) memset(j.got, 0, (size_t)j.n * sizeof *j.got);
+    if (N(is_lazy)(&j)) memset(j.got, 0, (size_t)j.n * sizeof *j.got);
     N(open_batch)(&j, 0);
     const int team = N(sparse_team)(&j, threads);
     if (team > 1) {

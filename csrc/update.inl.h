@@ -51,6 +51,18 @@ static void N(add_l2)(T *restrict gradient, const T *restrict params, const fgd_
     for (ptrdiff_t j = 0; j < n; j++) gradient[j] += alpha * params[j];
 }
 
+/* Adagrad's proximal step for the L1 penalty, after its other one: as far as the rate of each weight goes (Duchi, Hazan
+ * & Singer, "Adaptive subgradient methods for online learning and stochastic optimization", JMLR 12, 2011, sec. 5.1).
+ */
+static void N(shrink_adagrad)(T *restrict w, const T *restrict sum, const fgd_coef *coef, const fgd_stretch *s,
+                              ptrdiff_t n)
+{
+    N(adagrad_coef) c;
+    memcpy(&c, coef, sizeof c);
+    const T rate = c.rate * (T)s->l1;
+    for (ptrdiff_t j = 0; j < n; j++) w[j] = N(shrink_by)(w[j], rate / (SQRT(sum[j]) + c.eps));
+}
+
 /* any other rule, on gradient + alpha * weights; n weights, then the intercepts */
 static void N(rule_update)(T *params, T *gradient, void *const *state, double lr, int64_t t, const fgd_stretch *s,
                            ptrdiff_t n, ptrdiff_t outputs)
@@ -60,6 +72,7 @@ static void N(rule_update)(T *params, T *gradient, void *const *state, double lr
     const ptrdiff_t last = n + (s->fit_intercept ? outputs : 0);
     if (N(is_elementwise)(s)) {
         N(step)[s->rule](&coef, params, gradient, state, last);
+        if (s->l1 > 0) N(shrink_adagrad)(params, state[0], &coef, s, n);
         return;
     }
     fgd_tensor tensor = {.param = params, .grad = gradient};

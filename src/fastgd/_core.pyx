@@ -459,11 +459,11 @@ def train_linear(object params, tuple states, object X, object y, object sample_
         hold the weights of each class, then the intercept of each, and `y` the class's number.
     l1 : float, default=0.0
         Strength of the L1 penalty l1 ||w||_1, which comes beside that of L2, alpha / 2 ||w||^2.
-        Also with mini-batches of plain sgd, where it is proximal: each update takes lr l1 from the
-        magnitudes of all weights, at most to zero.
+        Also with mini-batches, where it is proximal, of plain sgd and adagrad: each update takes l1
+        times each weight's rate from its magnitude, at most to zero.
     l1_state : ndarray of shape (n_features + 1,), default=None
         What each weight has got of the L1 penalty, then the most that it may, float64; zeros at
-        first. Needed with `l1` and `batch_size` 1.
+        first. Needed with `l1` row by row, where the penalty is scikit-learn's, cumulative.
     average : ndarray of shape (n_features + 1,), default=None
         Gets the average of the parameters after each update, from update `average_from` on,
         counted from 1.
@@ -519,9 +519,9 @@ def train_linear(object params, tuple states, object X, object y, object sample_
 
     stretch.outputs = <ptrdiff_t>_at_least(1, n_classes, "n_classes")
     cdef Py_ssize_t n_params = (rows.n_features + 1) * n_classes
-    cdef bint plain = c.fgd_is_plain_sgd(&stretch), by_row = plain and batch_size * n_classes == 1
-    if not plain or (batch_size == 1 and n_classes > 1):
-        _refuse_others("the rule is plain sgd, for one class if batch_size is 1", l1=(l1, 0.0))
+    cdef bint by_row = c.fgd_is_plain_sgd(&stretch) and batch_size * n_classes == 1
+    if not c.fgd_takes_l1(&stretch):
+        _refuse_others("the rule is plain sgd or adagrad", l1=(l1, 0.0))
     if not by_row:
         _refuse_others("batch_size and n_classes are 1 and the rule is plain sgd",
                        average=(average, None), aggressive=(aggressive, 0),
@@ -529,7 +529,7 @@ def train_linear(object params, tuple states, object X, object y, object sample_
                        penalties=(penalties, None))
     stretch.l1 = _at_least(0, l1, "l1")
     stretch.l1_state = <double *>_data(l1_state, "l1_state", c.FGD_FLOAT64, n_params, True)
-    if l1 and l1_state is None and batch_size == 1:
+    if l1 and l1_state is None and by_row:
         raise TypeError(f"l1_state must be an array with l1={l1}; got None")
     stretch.average = _data(average, "average", dtype, n_params, True)
     stretch.average_from = average_from

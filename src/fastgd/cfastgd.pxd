@@ -241,6 +241,7 @@ cdef extern from "fastgd.h" nogil:
     double fgd_sum(const void *x, ptrdiff_t n, int dtype, int threads)
     ptrdiff_t fgd_first_bad_row(const fgd_rows *rows, ptrdiff_t nnz)
     int fgd_is_plain_sgd(const fgd_stretch *stretch)
+    int fgd_takes_l1(const fgd_stretch *stretch)
     void fgd_shuffle(int64_t *order, ptrdiff_t n, uint32_t seed)
 
     int fgd_has_openmp()

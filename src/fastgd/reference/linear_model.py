@@ -228,7 +228,8 @@ def linear_step(
     alpha : float, default=0
         Strength of the L2 regularisation.
     l1 : float, default=0
-        Strength of the L1 regularisation; with plain sgd alone.
+        Strength of the L1 regularisation; with plain sgd, and with adagrad, whose proximal step is
+        as long as the rate of each weight (Duchi, Hazan and Singer, 2011, section 5.1).
     optimizer : str or (str, dict), default="sgd"
         Name of the rule, or that and its hyper-parameters but for lr.
     fit_intercept : bool, default=True
@@ -259,6 +260,11 @@ def linear_step(
             w[:], b[:] = both[: len(w)], both[len(w) :]
             return
         rule(w, gradient_w, state[0], t, lr=lr, **options)
+        if l1:
+            rate = lr / (1.0 + (t - 1) * options.get("lr_decay", 0.0))
+            for j, sum_of_squares in enumerate(state[0]["sum"]):
+                by = rate * l1 / (math.sqrt(sum_of_squares) + options.get("eps", 1e-10))
+                w[j] -= max(-by, min(by, w[j]))
     if fit_intercept:
         rule(b, gradient_b, state[1], t, lr=lr, **options)
 
