@@ -67,16 +67,13 @@ FGD_INLINE double N(sum_losses)(const T *restrict y, const T *restrict p, const 
     return ((sums[0] + sums[4]) + (sums[2] + sums[6])) + ((sums[1] + sums[5]) + (sums[3] + sums[7]));
 }
 
-/* The same of losses that are known, which are overwritten; there is room for a multiple of eight. */
-static double N(sum_values)(T *restrict values, const T *restrict p, const T *restrict weight, ptrdiff_t n)
+/* The same of losses that are known. The arrays have room for a multiple of eight, and are filled up with zeros. */
+static double N(sum_values)(T *restrict values, T *restrict p, T *restrict weight, ptrdiff_t n)
 {
     double sums[8] = {0};
-    for (ptrdiff_t k = 0; k < n; k++) values[k] += p[k] - p[k];
-    if (weight)
-        for (ptrdiff_t k = 0; k < n; k++) values[k] *= weight[k];
-    for (ptrdiff_t k = n; k % 8; k++) values[k] = 0;
+    for (ptrdiff_t k = n; k % 8; k++) values[k] = p[k] = weight[k] = 0;
     for (ptrdiff_t k = 0; k < n; k += 8)
-        for (int lane = 0; lane < 8; lane++) sums[lane] += (double)values[k + lane];
+        for (ptrdiff_t i = k; i < k + 8; i++) sums[i - k] += (double)((values[i] + (p[i] - p[i])) * weight[i]);
     return ((sums[0] + sums[4]) + (sums[2] + sums[6])) + ((sums[1] + sums[5]) + (sums[3] + sums[7]));
 }
 
@@ -282,7 +279,6 @@ static void N(add_gradient)(T *restrict gradient, T *gradient_b, double *loss, c
 {
     const N(view) *v = part->view;
     const ptrdiff_t group = N(group_rows)(v->n, FGD_GROUP_BYTES, FGD_GROUP_MAX);
-    const int weighted = part->cursor->rows->sample_weight != NULL;
     N(row_group) g;
     T p[FGD_GROUP_MAX], d[FGD_GROUP_MAX], values[FGD_GROUP_MAX];
     T sum_b = 0;
@@ -295,7 +291,7 @@ static void N(add_gradient)(T *restrict gradient, T *gradient_b, double *loss, c
         for (ptrdiff_t i = g.length; i < g.whole; i++) d[i] = 0;
         for (ptrdiff_t i = 0; i < g.whole; i += 4) N(add4)(gradient, d + i, g.x + i, g.last + i, g.far + i, v);
         for (ptrdiff_t i = 0; i < g.length; i++) sum_b += d[i];
-        *loss += N(sum_values)(values, p, weighted ? g.sample_weight : NULL, g.length);
+        *loss += N(sum_values)(values, p, g.sample_weight, g.length);
     }
     *gradient_b += sum_b;
 }

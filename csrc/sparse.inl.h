@@ -185,7 +185,7 @@ FGD_INLINE void N(do_rows)(N(sparse_job) *j, fgd_cursor *cursor, ptrdiff_t c, pt
     for (ptrdiff_t i = 0; i < length; i++) d[i] = N(cut_off)(d[i]) * sample_weight[i];
     for (ptrdiff_t i = 0; i < length; i++) sum_b += d[i];
     j->sums_b[c] = sum_b;
-    j->losses[c] = N(sum_values)(values, p, weights ? sample_weight : NULL, length);
+    j->losses[c] = N(sum_values)(values, p, sample_weight, length);
 }
 
 /* --------------------------------------------------------------------------------------------- 2. the columns */

@@ -230,6 +230,32 @@ def test_the_softmax_gradient_is_the_slope_of_its_loss(form, n_classes):
     assert_allclose(gradient, slope, atol=1e-8)
 
 
+@pytest.mark.parametrize("data", ["iris", "digits"])
+@pytest.mark.parametrize("form", ["array", "narrow"])
+def test_a_softmax_comes_to_what_scikit_learn_finds(data, form):
+    """Protects the purpose of it: the minimum, found by another method."""
+    datasets = pytest.importorskip("sklearn.datasets")
+    linear_model = pytest.importorskip("sklearn.linear_model")
+    X, y = getattr(datasets, f"load_{data}")(return_X_y=True)
+    X = (X - X.mean(axis=0)) / np.maximum(1, X.std(axis=0))
+    n_classes, alpha = len(np.unique(y)), 0.1
+    peer = linear_model.LogisticRegression(C=1 / (alpha * len(y)), tol=1e-5)
+    peer.fit(X, y)
+    params, momentum = (
+        np.zeros((X.shape[1] + 1) * n_classes),
+        np.zeros((X.shape[1] + 1) * n_classes),
+    )
+    hypers = [0.2, 0.9, 0.0, 0.0, 0.0, 0.0]  # lr and momentum of sgd
+    for t in range(200):
+        train_rows(
+            as_form(X, form), y.astype(float), params, 0.2, hypers=hypers, states=(momentum,),
+            kept=np.ones(_core.N_KEPT), t=t, batch_size=len(y), n_classes=n_classes, alpha=alpha, n_threads=1,
+        )  # fmt: skip
+    coef, intercept = params[:-n_classes].reshape(n_classes, -1), params[-n_classes:]
+    assert_allclose(coef, peer.coef_, atol=1e-3)
+    assert_allclose(intercept, peer.intercept_, atol=1e-3)
+
+
 def test_a_softmax_of_far_predictions():
     """Protects from overflow: exponentials of numbers up to the largest."""
     X, y = np.array([[1.0], [-1.0]]), np.array([0.0, 2.0])
