@@ -289,7 +289,8 @@ typedef struct {
     int aggressive;         /* 1, 2: PA-I and PA-II instead of the gradient, with lr the aggressiveness */
     double one_class;       /* the intercept also loses lr * one_class, */
     double intercept_decay; /* and what is added to it is multiplied by this */
-    double *penalties;      /* gets the sum over the rows of the penalties before each update; NULL: not wanted */
+    double *penalties; /* gets what scikit-learn's objective, whose rows all count one, has beside *loss_sum; NULL: not
+                          wanted */
 } fgd_stretch;
 
 /* ------------------------------------------------------------------------------------------------ the kernels */

@@ -337,12 +337,13 @@ FGD_INLINE fgd_status N(walk)(N(model) *model, double *loss_sum, ptrdiff_t *fail
                     N(take_l1_sparse)(m.w, m.got_wide, row.columns, row.n, m.most, m.scale, kind);
             }
         }
-        const double sum = loss->sum(ys, ps, weights && !s->penalties ? sample_weights : NULL, length, e);
+        const double sum = loss->sum(ys, ps, weights ? sample_weights : NULL, length, e);
         if (!(sum - sum == 0)) {
             *failed = start + loss->first_not_finite(ys, ps, length, e);
             return FGD_DIVERGED;
         }
         *loss_sum += sum;
+        if (s->penalties && weights) penalties += loss->sum(ys, ps, NULL, length, e) - sum;
         if (s->penalties) *s->penalties += penalties;
     }
     *model = m;

@@ -33,6 +33,11 @@ settings.register_profile("fastgd", deadline=None, print_blob=True)
 settings.load_profile("fastgd")
 
 
+def pytest_configure(config):
+    """Know a mark of scikit-learn's own tests, which test_linear_model_peer_suite.py runs."""
+    config.addinivalue_line("markers", "no_check_spmatrix: of no meaning here")
+
+
 @pytest.fixture(autouse=True)
 def _restored():
     """Leave instruction set and number of threads to the next test as this one found them."""

@@ -46,6 +46,8 @@ def make_data(n_rows, n_features, loss, seed=0, dtype=np.float64):
     y = X @ rng.standard_normal(n_features) + 0.5 + 0.3 * rng.standard_normal(n_rows)
     if is_classification(loss):
         y = np.where(y > 0.5, 1.0, -1.0)
+    if _core.LOSSES[loss]["link"] == "log":
+        y = np.exp(y)
     return X.astype(dtype), y.astype(dtype)
 
 
@@ -98,7 +100,7 @@ def fit_by_reference(model, X, y, sample_weight=None):
         tol=model.tol,
         n_iter_no_change=model.n_iter_no_change,
         shuffle=model.shuffle,
-        seed=model._seeds(1)[0],
+        seed=model._draw(1)[0][0],
         block=block,
         learning_rate=model.learning_rate,
         eta0=model.eta0,
@@ -112,7 +114,6 @@ def fit_by_reference(model, X, y, sample_weight=None):
 
 def peers_of(model):
     """scikit-learn's estimator with the same parameters."""
+    peer = getattr(sklearn_models, type(model).__name__)()
     parameters = model.get_params()
-    for ours_alone in ("batch_size", "optimizer"):
-        del parameters[ours_alone]
-    return getattr(sklearn_models, type(model).__name__)(**parameters)
+    return peer.set_params(**{name: parameters[name] for name in peer.get_params()})

@@ -3,6 +3,7 @@
 In order: trajectories next to theirs, the conventions of estimators, scikit-learn's own checks.
 """
 
+import inspect
 import itertools
 
 import numpy as np
@@ -23,7 +24,7 @@ from sklearn.base import clone
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from fastgd import _core
-from fastgd.linear_model import SGDClassifier, SGDRegressor
+from fastgd.linear_model import SGDClassifier, SGDOneClassSVM, SGDRegressor
 
 CLASSIFIER_LOSSES = SCIKIT_LEARNS
 REGRESSOR_LOSSES = [loss for loss in SCIKIT_LEARNS if _core.LOSSES[loss]["task"] == "both"]
@@ -97,14 +98,13 @@ def test_regressor_is_that_of_scikit_learn(loss, learning_rate, shuffle):
 
 @pytest.mark.parametrize(("loss", "n_classes"), [("squared_error", 0), ("hinge", 2), ("hinge", 3)])
 def test_it_stops_when_scikit_learn_stops(loss, n_classes):
-    """Protects tol and n_iter_no_change: defaults but for the penalty, and other values."""
+    """Protects tol and n_iter_no_change: defaults and other values."""
     X, y = make_data(400, 5, loss)
     y = classes_of(X, n_classes) if n_classes else y
     make = SGDClassifier if n_classes else SGDRegressor
     counts = set()
     for tol, n_iter_no_change in [(1e-3, 5), (1e-2, 2), (1e-4, 1)]:
-        # scikit-learn counts the penalty at another time
-        ours = make(penalty=None, tol=tol, n_iter_no_change=n_iter_no_change, random_state=1)
+        ours = make(tol=tol, n_iter_no_change=n_iter_no_change, random_state=1)
         theirs = peers_of(ours).fit(X, y)
         assert ours.fit(X, y).n_iter_ == theirs.n_iter_
         assert_same_model(ours, theirs, X)
@@ -209,19 +209,24 @@ def test_probabilities_far_from_the_plane():
 # ---- the conventions of estimators ---------------------------------------------------------------
 
 
-@pytest.mark.parametrize("make", [SGDClassifier, SGDRegressor])
+@pytest.mark.parametrize("make", [SGDClassifier, SGDRegressor, SGDOneClassSVM])
 def test_parameters_and_defaults_are_scikit_learns(make):
     """Protects the promise of the same constructor: names, defaults, clone, set_params."""
-    ours = make()
-    theirs = getattr(sklearn_models, make.__name__)().get_params()
-    parameters = ours.get_params()
-    assert {parameters.pop("batch_size"), parameters.pop("optimizer")} == {1, "sgd"}
+    ours, peer = make(), getattr(sklearn_models, make.__name__)
+    theirs, parameters = peer().get_params(), ours.get_params()
+    own = {name: parameters.pop(name) for name in set(parameters) - set(theirs)}
     assert parameters == theirs
-    ours.set_params(batch_size=3, optimizer=("adam", {"eps": 1e-6}), alpha=0.5)
+    defaults = {"batch_size": 1, "optimizer": "sgd", "restore_best_weights": False}
+    assert own == dict.fromkeys(own) | {k: v for k, v in defaults.items() if k in own}
+    places = [list(inspect.signature(one).parameters.values()) for one in (make, peer)]
+    names = [[(p.name, p.kind) for p in parameters] for parameters in places]
+    assert names[0][: len(names[1])] == names[1]
+    assert all(p.kind is p.KEYWORD_ONLY for p in places[0] if p.name in own)
+    ours.set_params(eta0=0.5, callbacks=[print])
     assert clone(ours).get_params() == ours.get_params()
     with pytest.raises(ValueError, match="learning_rat"):
         ours.set_params(learning_rat="optimal")
-    assert "batch_size=3" in repr(ours)
+    assert "eta0=0.5" in repr(ours)
 
 
 @pytest.mark.parametrize("loss", ["hinge", "squared_error"])
@@ -309,14 +314,24 @@ def test_names_of_columns_are_kept():
 
 # ---- scikit-learn's own checks -------------------------------------------------------------------
 
+# scikit-learn expects these of its own SGD estimators
 WEIGHTS = "a row of weight 2 is one longer step, not two: as with every stochastic method"
-EXPECTED_FAILURES = {"check_sample_weight_equivalence_on_dense_data": WEIGHTS}
+EXPECTED_FAILURES = {
+    "check_sample_weight_equivalence_on_dense_data": WEIGHTS,
+    "check_sample_weight_equivalence_on_sparse_data": WEIGHTS,
+}
 
 
 # the data of these checks is small and not scaled: the default rates are too high for it
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @parametrize_with_checks(
-    [SGDClassifier(), SGDRegressor(), SGDClassifier(batch_size=7, shuffle="block")],
+    [
+        SGDClassifier(),
+        SGDRegressor(),
+        SGDOneClassSVM(),
+        SGDClassifier(batch_size=7, shuffle="block"),
+        SGDRegressor(penalty="elasticnet", average=True),
+    ],
     expected_failed_checks=lambda model: EXPECTED_FAILURES,
 )
 def test_scikit_learns_own_checks(estimator, check):

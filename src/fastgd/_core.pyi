@@ -41,6 +41,7 @@ RULES: dict[str, _Rule]
 OWN_RULES: dict[str, _OwnRule]
 LOSSES: dict[str, _Loss]
 N_KEPT: int
+N_KEPT_BY_RULE: int
 MAX_STATES: int
 MAX_HYPERS: int
 SLOW: str

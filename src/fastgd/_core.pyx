@@ -133,7 +133,8 @@ class _Rules(dict):
 OWN_RULES = {}  # as RULES; "functions" by dtype are the addresses of their code
 RULES = _Rules(_read_rules())
 LOSSES = _read_losses()
-N_KEPT = RULE_KEPT + c.FGD_ROWS_KEPT  # numbers that a linear model carries on
+N_KEPT_BY_RULE = RULE_KEPT  # numbers that a rule carries on, the first
+N_KEPT = RULE_KEPT + c.FGD_ROWS_KEPT  # of those that a linear model carries on
 MAX_STATES = c.FGD_MAX_STATES
 MAX_HYPERS = c.FGD_MAX_HYPERS
 SLOW = "slow_param"  # name of the slow weights of look-ahead among a parameter's states
@@ -477,8 +478,8 @@ def train_linear(object params, tuple states, object X, object y, object sample_
     intercept_decay : float, default=1.0
         Factor of the intercept's steps.
     penalties : ndarray of shape (1,), default=None
-        float64; the sum over the rows of the penalty before each one's update is added to it, and
-        the losses are summed without the sample weights: together scikit-learn's objective.
+        float64; what scikit-learn's objective has beside the weighted losses is added to it: of
+        each row the penalty before its update, and what sample weights take from its loss.
 
     Returns
     -------

@@ -4,31 +4,39 @@ A refusal names the argument. scikit-learn checks what it can, so that its words
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import issparse
 from sklearn.base import BaseEstimator
-from sklearn.utils import assert_all_finite
-from sklearn.utils._param_validation import Interval, Options, StrOptions
+from sklearn.utils import assert_all_finite, column_or_1d
+from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from . import _core
-from ._hypers import VECTOR_RULES
+from ._hypers import DOMAINS, VECTOR_RULES
 from .optim import hyper_values
 from .schedules import SCHEDULES
 
 __all__ = [
+    "AGGRESSIVE",
     "CONSTRAINTS",
+    "PENALTIES",
+    "TRAINING_CONSTRAINTS",
     "Array",
     "finite",
+    "in_domain",
+    "is_plain_sgd",
     "labels_in",
+    "loss_functions_for",
     "losses_for",
     "naming",
+    "of_validation",
     "row_weights",
     "rule_and_hypers",
     "starting_params",
@@ -42,38 +50,60 @@ Array = NDArray[Any]
 
 # ---- parameters ----------------------------------------------------------------------------------
 
-# what both estimators take, as scikit-learn's `_validate_params` reads it
-CONSTRAINTS: dict[str, list[Any]] = {
-    "penalty": [StrOptions({"l2"}), None],
-    "alpha": [Interval(Real, 0, None, closed="left")],
-    "l1_ratio": [Interval(Real, 0, 1, closed="both"), None],
+# the part of the L1 penalty, given `l1_ratio`
+PENALTIES: dict[str | None, Callable[[float], float]] = {
+    None: lambda l1_ratio: 0.0,
+    "l2": lambda l1_ratio: 0.0,
+    "l1": lambda l1_ratio: 1.0,
+    "elasticnet": lambda l1_ratio: l1_ratio,
+}
+# learning rates that depend on the row: the number of the variant, passive-aggressive I or II
+AGGRESSIVE = {"pa1": 1, "pa2": 2}
+
+# what all of them take, as scikit-learn's `_validate_params` reads it
+TRAINING_CONSTRAINTS: dict[str, list[Any]] = {
     "fit_intercept": ["boolean"],
     "max_iter": [Interval(Integral, 1, None, closed="left")],
     "tol": [Interval(Real, 0, None, closed="left"), None],
     "shuffle": ["boolean", StrOptions({"block"})],
-    "verbose": ["verbose"],
-    "epsilon": [Interval(Real, 0, None, closed="left")],
+    "verbose": ["verbose", StrOptions({"bar"})],
     "random_state": ["random_state"],
-    "learning_rate": [StrOptions(set(SCHEDULES))],
+    "learning_rate": [StrOptions({*SCHEDULES, "adaptive", *AGGRESSIVE})],
     "eta0": [Interval(Real, 0, None, closed="neither")],
-    "power_t": [Interval(Real, 0, None, closed="left")],
-    "early_stopping": [Options(bool, {False})],
+    "power_t": [Interval(Real, None, None, closed="neither")],
+    "warm_start": ["boolean"],
+    "average": ["boolean", Interval(Integral, 0, None, closed="neither")],
+    "callbacks": [callable, list, tuple, None],
+}
+# what the classifier and the regressor take
+CONSTRAINTS: dict[str, list[Any]] = {
+    **TRAINING_CONSTRAINTS,
+    "penalty": [StrOptions({name for name in PENALTIES if name}), None],
+    "alpha": [Interval(Real, 0, None, closed="left")],
+    "l1_ratio": [Interval(Real, 0, 1, closed="both"), None],
+    "epsilon": [Interval(Real, 0, None, closed="left")],
+    "early_stopping": ["boolean"],
     "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
     "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
-    "warm_start": ["boolean"],
-    "average": [Options(bool, {False})],
-    "batch_size": [Interval(Integral, 1, None, closed="left")],
+    "batch_size": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
     "optimizer": [StrOptions(set(VECTOR_RULES)), tuple],
+    "loss_parameter": [Real, None],
+    "restore_best_weights": ["boolean"],
+    "n_threads": [Interval(Integral, 1, None, closed="left"), None],
 }
 
 
 def losses_for(task: str) -> list[str]:
-    """Names of the losses that fit a task; the estimators predict without a logarithmic link."""
-    return [
-        name
-        for name, row in _core.LOSSES.items()
-        if row["task"] in (task, "both") and row["link"] != "log"
-    ]
+    """Names of the losses that fit a task."""
+    return [name for name, row in _core.LOSSES.items() if row["task"] in (task, "both")]
+
+
+def loss_functions_for(task: str) -> dict[str, tuple[Any, ...]]:
+    """Losses that fit a task: as in scikit-learn's ``loss_functions``, with their parameter."""
+    rows = {name: _core.LOSSES[name] for name in losses_for(task)}
+    return {
+        name: (name, row["default"]) if row["parameter"] else (name,) for name, row in rows.items()
+    }
 
 
 def target_domain(loss: str, parameter: float) -> str:
@@ -102,6 +132,14 @@ def rule_and_hypers(given: Any) -> tuple[str, list[float]]:
     return rule, hyper_values(rule, settings)
 
 
+def is_plain_sgd(rule: str, hypers: list[float]) -> bool:
+    """Whether a rule subtracts learning rate times gradient, and nothing else."""
+    names = [name for name, _, _ in _core.RULES[rule]["hypers"]]
+    values = dict(zip(names, hypers, strict=True))
+    others = ("momentum", "weight_decay", "maximize")
+    return rule == "sgd" and not any(values[name] for name in others)
+
+
 # ---- data ----------------------------------------------------------------------------------------
 
 
@@ -122,31 +160,54 @@ def naming(name: str) -> Iterator[None]:
         raise kind(f"{name}: {error}") from None
 
 
+@contextmanager
+def of_validation() -> Iterator[None]:
+    """Say of an error that it is about the rows for validation."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"X_val, y_val, sample_weight_val: {error}") from None
+
+
 def validated(
     estimator: BaseEstimator, X: ArrayLike, y: ArrayLike, **options: Any
-) -> tuple[Array, Array]:
+) -> tuple[Any, Array]:
     """Check X and y; whether X is finite shows in training, without reading it once more."""
-    checked: tuple[Array, Array]
     with naming("X"):
-        checked = validate_data(
+        rows, target = validate_data(
             estimator,
             X,
             y,
+            accept_sparse="csr",
             dtype=[np.float64, np.float32],
             order="C",
             ensure_all_finite=False,
             **options,
         )
-    if checked[1].dtype.kind in "fc":
-        assert_all_finite(checked[1], input_name="y", estimator_name=type(estimator).__name__)
-    return checked
+    if issparse(target):
+        raise TypeError("y must be dense; got a sparse matrix")
+    if target.dtype.kind in "fc":
+        assert_all_finite(target, input_name="y", estimator_name=type(estimator).__name__)
+    if target.ndim == 2 and target.shape[1] == 1:
+        target = column_or_1d(target, warn=True)
+    return rows, target
 
 
-def validated_rows(estimator: BaseEstimator, X: ArrayLike) -> Array:
-    """Check rows to predict for."""
+def validated_rows(estimator: BaseEstimator, X: ArrayLike, **options: Any) -> Any:
+    """Check rows alone: to predict for, unless told otherwise."""
+    options = {"reset": False, "dtype": [np.float64, np.float32], **options}
     with naming("X"):
-        rows: Array = validate_data(estimator, X, reset=False, dtype=[np.float64, np.float32])
-    return rows
+        return validate_data(estimator, X, accept_sparse="csr", **options)
+
+
+def in_domain(y: Array, loss: str, parameter: float) -> None:
+    """Refuse targets that a loss does not have, as Poisson's negative ones."""
+    domain = target_domain(loss, parameter)
+    lowest = y.min() if domain in ("nonnegative", "positive") else 1.0
+    if lowest < 0 or (domain == "positive" and not lowest > 0):
+        words, _ = DOMAINS[domain]
+        raise ValueError(f"y must hold {words} each with loss={loss!r}; got {lowest}")
 
 
 def finite(given: ArrayLike, dtype: Any, name: str) -> Array:
@@ -172,27 +233,32 @@ def labels_in(y: Array) -> Array:
 
 
 def row_weights(X: Array, given: ArrayLike | None) -> Array:
-    """Sample weights, finite and not negative, of the dtype of X; ones for None."""
+    """Sample weights, finite, of the dtype of X; ones for None."""
     with naming("sample_weight"):
-        weights = _check_sample_weight(given, X, dtype=X.dtype, ensure_non_negative=True)
+        weights = _check_sample_weight(given, X, dtype=X.dtype)
     return finite(weights, X.dtype, "sample_weight")
 
 
 def starting_params(
-    X: Array, n_problems: int, coef: ArrayLike | None, intercept: ArrayLike | None
+    shape: tuple[int, int],
+    dtype: Any,
+    coef: Any,
+    intercept: Any,
+    intercept_name: str = "intercept_init",
 ) -> Array:
     """Parameters to start from, (n_problems, n_features + 1): zeros, or what is given."""
-    params = np.zeros((n_problems, X.shape[1] + 1), X.dtype)
+    params = np.zeros(shape, dtype)
     for name, given, part in (
         ("coef_init", coef, params[:, :-1]),
-        ("intercept_init", intercept, params[:, -1]),
+        (intercept_name, intercept, params[:, -1]),
     ):
         if given is None:
             continue
-        start = finite(given, X.dtype, name)
-        if start.shape != part.shape and (n_problems > 1 or start.size != part.size):
+        start = finite(given.toarray() if issparse(given) else given, dtype, name)
+        if start.shape != part.shape and (shape[0] > 1 or start.size != part.size):
             raise ValueError(
-                f"{name} must be of shape {part.shape}, as the data has it; got {start.shape}"
+                f"Provided {name} does not match dataset: it must be of shape {part.shape}; got "
+                f"{start.shape}"
             )
         part[...] = start.reshape(part.shape)
     return params

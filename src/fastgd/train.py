@@ -4,8 +4,11 @@ What C does not know: how many rows to hand over at a time, which problems still
 to say when training fails. No scikit-learn here.
 """
 
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import cached_property
 from threading import Event
 from typing import Any
 
@@ -15,8 +18,19 @@ from numpy.typing import NDArray
 from . import _core
 from ._paging import Windows
 from .schedules import Schedule
+from .schedules._plateau import Adaptive
 
-__all__ = ["Problem", "Result", "Run", "block_rows", "call_rows", "hopeless", "train"]
+__all__ = [
+    "Problem",
+    "Result",
+    "Run",
+    "Stopping",
+    "block_rows",
+    "call_rows",
+    "hopeless",
+    "row_width",
+    "train",
+]
 
 Array = NDArray[Any]
 
@@ -37,10 +51,16 @@ def block_rows(n_rows: int, n_features: int, itemsize: int, shuffle: bool | str)
     return 1 if shuffle else n_rows
 
 
-def call_rows(n_features: int, batch_size: int) -> int:
-    """Rows that one call into C works through at most: whole batches."""
-    updates = max(1, _ELEMENTS_PER_CALL // (n_features * batch_size))
+def call_rows(width: int, batch_size: int) -> int:
+    """Rows that one call into C works through at most: whole batches of rows of that width."""
+    updates = max(1, _ELEMENTS_PER_CALL // (width * batch_size))
     return min(updates, _UPDATES_PER_CALL) * batch_size
+
+
+def row_width(X: Any) -> int:
+    """Numbers of a row of an array or CSR matrix, on average."""
+    width = X.shape[1] if isinstance(X, np.ndarray) else X.data.size // X.shape[0]
+    return max(1, int(width))
 
 
 @dataclass
@@ -51,87 +71,175 @@ class Problem:
     y: Array
     sample_weight: Array | None
     params: Array  # (n_features + 1,): weights, then the intercept
+    average: Array | None  # of the parameters over the updates; None if it is not wanted
     states: tuple[Array | None, ...]
     kept: NDArray[np.float64]  # numbers that the rule carries from update to update
+    l1_state: NDArray[np.float64] | None  # what each weight has got of the L1 penalty, and the sum
     order: NDArray[np.int64]
     segments: NDArray[np.int64] | None  # of a matrix that maps a file
     seed: int
+    schedule: Schedule  # of the number of the update, from 0 on
+    score: Callable[[Array], float] | None  # of parameters, on rows that are not trained on
+    peer_score: Callable[[Array], float] | None  # scikit-learn's, of weights that are not shrunk
     t: int  # updates done
     at_zero: float  # mean loss of predicting zero; the largest of all data so far
     curve: list[float] = field(default_factory=list)
+    scores: list[float] = field(default_factory=list)
+    loss: float = 0.0  # mean of the last epoch
+    objective: float = 0.0  # of the last epoch; to stop by
+    merit: float = 0.0  # score of the last epoch; to stop by
+    shrunk: float = 1.0  # the factor that the L2 penalty has put before the weights so far
     best: float = np.inf
     no_improvement: int = 0
     done: bool = False
+    best_score: float = -np.inf
+    best_params: tuple[Array, Array | None] | None = None
+    first_t: int = field(init=False)  # updates done before this fit
+
+    def __post_init__(self) -> None:
+        self.first_t = self.t
+
+
+@dataclass
+class _Visit:
+    """What the calls of one epoch share."""
+
+    order: NDArray[np.int64]
+    block: int  # rows of a block of the order
+    memory: Array
+    penalties: NDArray[np.float64] | None  # sum of the penalties before each row's update
 
 
 @dataclass
 class Run:
     """What all problems of one fit share."""
 
-    X: Array
+    X: Array | _core.CSR
     windows: Windows | None  # if X maps a file
     block: int
     batch_size: int
     loss: str
     loss_parameter: float
-    alpha: float
+    alpha: float  # strength of the L2 penalty
+    l1: float  # and of the L1 penalty
     fit_intercept: bool
     shuffle: bool
     rule: str
     hypers: list[float]
-    schedule: Schedule  # of the number of the update, from 0 on
+    average_from: int  # number of the update, from 1 on, with which averaging begins; 0: never
+    aggressive: int  # 1, 2: passive-aggressive I and II
+    one_class: float  # nu of a one-class SVM, else 0
+    intercept_decay: float
+    left_out: NDArray[np.bool_] | None  # rows that are not trained on
+    by_rows: bool  # whether it is plain sgd, one row an update: what scikit-learn does
+    judged: bool  # whether training may stop by the objective
     n_threads: int  # of each problem
     n_parallel: int  # problems at a time
     stop: Event = field(default_factory=Event)
 
+    @cached_property
+    def n_rows(self) -> int:
+        """Rows that are trained on."""
+        left_out = 0 if self.left_out is None else int(np.count_nonzero(self.left_out))
+        return int(self.X.shape[0]) - left_out
+
     def epoch(self, problem: Problem) -> None:
         """Train one problem for one epoch; append its objective to its curve."""
-        n_rows, n_features = self.X.shape
-        if self.shuffle:
-            self._reorder(problem)
-        memory = _core.scratch(self.X, self.batch_size)
-        rows_per_call = call_rows(n_features, self.batch_size)
+        order, block = self._order(problem)
+        penalties = np.zeros(1) if self._objective_by_rows(problem) else None
+        visit = _Visit(order, block, _core.scratch(self.X, self.batch_size), penalties)
         loss_sum = 0.0
-        windows = self.windows.read_ahead(problem.order) if self.windows else [(0, n_rows)]
+        windows = self.windows.read_ahead(order) if self.windows else [(0, self.n_rows)]
         for first, last in windows:
-            for start in range(first, last, rows_per_call):
+            for start in range(first, last, self._rows_per_call):
                 if self.stop.is_set():
                     return
-                stop = min(last, start + rows_per_call)
-                n_updates = -(-(stop - start) // self.batch_size)
-                steps = np.arange(problem.t, problem.t + n_updates)
-                loss_sum += self._stretch(problem, memory, self.schedule(steps), start, stop)
-                problem.t += n_updates
+                stop = min(last, start + self._rows_per_call)
+                loss_sum += self._stretch(problem, visit, start, stop)
         if not _core.all_finite(problem.params):
             raise self._diverged(problem, problem.t - 1)
-        objective = loss_sum / n_rows
-        if self.alpha:  # not 0 times the square of large weights, which may be infinite
-            weights = problem.params[:-1].astype(np.float64)
-            objective += 0.5 * self.alpha * float(weights @ weights)
-        problem.curve.append(objective)
+        problem.loss = loss_sum / self.n_rows
+        problem.curve.append(problem.loss + self._penalty(problem.params))
+        if penalties is not None:
+            problem.objective = (loss_sum + float(penalties[0])) / self.n_rows
+        else:  # what is passive-aggressive looks at the loss alone
+            problem.objective = problem.loss if self.aggressive else problem.curve[-1]
+        if problem.score is not None:
+            self._score(problem)
 
-    def _reorder(self, problem: Problem) -> None:
-        """Shuffle the order of the rows."""
-        if self.windows is not None and problem.segments is not None:
+    def _objective_by_rows(self, problem: Problem) -> bool:
+        """Whether to stop by scikit-learn's objective, and it is another than that of the curve.
+
+        It counts the penalty before each row's update, and all rows alike.
+        """
+        penalised = self.alpha > 0 or self.l1 > 0 or self.one_class > 0
+        other = problem.sample_weight is not None or (penalised and not self.aggressive)
+        return self.judged and self.by_rows and other
+
+    def _shrink(self, shrunk: float, lr: Array) -> float:
+        """Follow the factor before scikit-learn's weights, which becomes 1 again if it is tiny."""
+        dtype = self.X.dtype.type
+        factors = np.maximum(0, 1 - lr * self.alpha).astype(dtype)
+        tiny = 1e-6 if dtype is np.float32 else 1e-9
+        product = np.multiply.accumulate(np.append(dtype(shrunk), factors))
+        if product.min() >= tiny:
+            return float(product[-1])
+        last = dtype(shrunk)
+        for factor in factors:
+            last *= factor
+            last = dtype(1) if last < tiny else last
+        return float(last)
+
+    def _score(self, problem: Problem) -> None:
+        """Score the parameters on the rows held out."""
+        assert problem.score is not None
+        score = problem.merit = problem.score(problem.params)
+        problem.scores.append(score)
+        if problem.peer_score is not None:
+            unshrunk = problem.params.copy()
+            unshrunk[:-1] /= problem.shrunk
+            problem.merit = problem.peer_score(unshrunk)
+
+    def _order(self, problem: Problem) -> tuple[NDArray[np.int64], int]:
+        """Order of the epoch, and the rows of a block of it."""
+        if self.windows is not None and problem.segments is not None and self.shuffle:
             self.windows.shuffle(problem.order, problem.segments, problem.seed)
-        else:
+        elif self.shuffle:
             _core.shuffle(problem.order, problem.seed)
+        if self.left_out is None:
+            return problem.order, self.block
+        rows = (problem.order[:, None] * self.block + np.arange(self.block)).reshape(-1)
+        if self.block > 1:
+            rows = rows[rows < self.left_out.size]
+        return rows[~self.left_out[rows]], 1
 
-    def _stretch(self, problem: Problem, memory: Array, lr: Array, start: int, stop: int) -> float:
+    @cached_property
+    def _rows_per_call(self) -> int:
+        return call_rows(row_width(self.X), self.batch_size)
+
+    def updates(self, n_rows: int) -> int:
+        """Count the updates that so many rows make."""
+        return -(-n_rows // self.batch_size)
+
+    def _stretch(self, problem: Problem, visit: _Visit, start: int, stop: int) -> float:
         """Train on the rows at positions [start, stop) of the epoch's order."""
+        n_updates = self.updates(stop - start)
+        lr = problem.schedule(np.arange(problem.t, problem.t + n_updates))
         try:
-            return _core.train_linear(
+            loss_sum = _core.train_linear(
                 problem.params,
                 problem.states,
                 self.X,
                 problem.y,
                 problem.sample_weight,
-                problem.order,
-                self.block,
-                memory,
+                visit.order,
+                visit.block,
+                visit.memory,
                 loss=_core.LOSSES[self.loss]["number"],
                 loss_parameter=self.loss_parameter,
                 alpha=self.alpha,
+                l1=self.l1,
+                l1_state=problem.l1_state,
                 fit_intercept=self.fit_intercept,
                 rule=_core.RULES[self.rule]["number"],
                 hypers=self.hypers,
@@ -141,11 +249,32 @@ class Run:
                 batch_size=self.batch_size,
                 start=start,
                 stop=stop,
+                average=problem.average,
+                average_from=self.average_from,
+                aggressive=self.aggressive,
+                one_class=self.one_class,
+                intercept_decay=self.intercept_decay,
+                penalties=visit.penalties,
                 n_threads=self.n_threads,
             )
         except _core.DivergenceError as error:
             step = problem.t + (error.position - start) // self.batch_size
             raise self._diverged(problem, step, error.position) from None
+        problem.t += n_updates
+        if problem.peer_score is not None:
+            problem.shrunk = self._shrink(problem.shrunk, lr)
+        return loss_sum
+
+    def _penalty(self, params: Array) -> float:
+        """Return what the objective has beside the loss, of these parameters."""
+        penalty = self.one_class * float(params[-1])
+        weights = params[:-1].astype(np.float64)
+        with np.errstate(over="ignore"):
+            if self.alpha:  # not 0 times the square of large weights, which may be infinite
+                penalty += 0.5 * self.alpha * float(weights @ weights)
+            if self.l1:
+                penalty += self.l1 * float(np.abs(weights).sum())
+        return penalty
 
     def loss_at_zero(self, problem: Problem, step: int) -> float:
         """Mean loss of predicting zero, over every `step`-th row."""
@@ -156,15 +285,52 @@ class Run:
         return float(losses.mean(dtype=np.float64))
 
     def _diverged(self, problem: Problem, step: int, position: int = -1) -> _core.DivergenceError:
-        lr = float(self.schedule(np.array([step]))[0])
+        lr = float(problem.schedule(np.array([step]))[0])
+        epoch = len(problem.curve) + 1
         error = _core.DivergenceError(
-            f"{problem.label} diverged at step {step + 1} (epoch {len(problem.curve) + 1}): a "
-            f"prediction, loss or weight is no longer finite. The learning rate, {lr:.3g} at that "
-            "step, is too high for this data: lower eta0 (or raise alpha, with "
-            'learning_rate="optimal"), or scale the features, as with StandardScaler.'
+            f"{problem.label} diverged at step {step + 1} (epoch {epoch}): a prediction, loss or "
+            f"weight is no longer finite. The learning rate, {lr:.3g} at that step, is too high "
+            'for this data: lower eta0 (or raise alpha, with learning_rate="optimal"). '
+            f"Floating-point under-/overflow occurred at epoch #{epoch}. Scaling input data with "
+            "StandardScaler or MinMaxScaler might help."
         )
         error.position = position
         return error
+
+
+@dataclass
+class Stopping:
+    """When a problem is done, and which of its parameters are the result."""
+
+    max_iter: int  # epochs at most
+    tol: float | None  # progress that is expected of each epoch; None expects none
+    n_iter_no_change: int  # epochs without it that are put up with
+    by_score: bool = False  # progress of the score on rows held out, else of the objective
+    restore_best: bool = False  # the parameters of the best score, else those of the last epoch
+
+    def judge(self, problem: Problem) -> None:
+        """Stop a problem that no longer makes progress, as scikit-learn does."""
+        if self.restore_best:
+            self._remember(problem)
+        if self.tol is None:
+            return
+        objective = -problem.merit if self.by_score else problem.objective
+        stalls = objective > problem.best - self.tol
+        problem.no_improvement = problem.no_improvement + 1 if stalls else 0
+        problem.best = min(problem.best, objective)
+        if problem.no_improvement < self.n_iter_no_change:
+            return
+        if isinstance(problem.schedule, Adaptive) and problem.schedule.lower():
+            problem.no_improvement = 0
+        else:
+            problem.done = True
+
+    def _remember(self, problem: Problem) -> None:
+        """Note the parameters if their score is the best so far."""
+        if problem.scores[-1] > problem.best_score or problem.best_params is None:
+            average = None if problem.average is None else problem.average.copy()
+            problem.best_params = problem.params.copy(), average
+            problem.best_score = problem.scores[-1]
 
 
 @dataclass
@@ -174,16 +340,17 @@ class Result:
     problems: list[Problem]
     n_iter: int = 0
     interrupted: bool = False
+    t: int = 0  # updates done; those of rows held out count, as in scikit-learn
 
     @property
     def curve(self) -> list[float]:
         """Objective of each epoch, the mean over the problems; a finished one keeps its last."""
-        curves = [p.curve for p in self.problems]
-        length = max(map(len, curves))
-        return [
-            float(np.mean([curve[min(i, len(curve) - 1)] for curve in curves if curve]))
-            for i in range(length)
-        ]
+        return _mean_curve([p.curve for p in self.problems])
+
+    @property
+    def scores(self) -> list[float]:
+        """Score of each epoch on rows held out, likewise; empty without such rows."""
+        return _mean_curve([p.scores for p in self.problems])
 
     @property
     def converged(self) -> bool:
@@ -191,14 +358,21 @@ class Result:
         return all(p.done for p in self.problems)
 
 
+def _mean_curve(curves: list[list[float]]) -> list[float]:
+    if len(curves) == 1:
+        return curves[0]
+    length = max(map(len, curves))
+    return [
+        float(np.mean([curve[min(i, len(curve) - 1)] for curve in curves if curve]))
+        for i in range(length)
+    ]
+
+
+Watcher = Callable[[Result], bool | None]  # looks at each epoch; true: that was the last one
+
+
 def train(
-    run: Run,
-    problems: list[Problem],
-    *,
-    max_iter: int,
-    tol: float | None,
-    n_iter_no_change: int,
-    verbose: int = 0,
+    run: Run, problems: list[Problem], stopping: Stopping, watchers: Sequence[Watcher] = ()
 ) -> Result:
     """Train every problem until it converges; epochs outside, problems inside.
 
@@ -208,12 +382,10 @@ def train(
         What the problems share.
     problems : list of Problem
         Trained in place.
-    max_iter : int
-        Epochs at most.
-    tol, n_iter_no_change : float or None, int
-        A problem is done when its objective has not fallen by `tol` for so many epochs.
-    verbose : int, default=0
-        Above 0, print each epoch's objective.
+    stopping : Stopping
+        When to stop.
+    watchers : sequence of function
+        Each is called with the result after each epoch, and ends training by returning true.
 
     Returns
     -------
@@ -226,43 +398,56 @@ def train(
         The problems are of no use then.
     """
     result = Result(problems)
-    try:
-        while result.n_iter < max_iter and not result.converged:
-            _epoch(run, [p for p in problems if not p.done])
-            result.n_iter += 1
-            for problem in problems:
-                _judge(problem, tol, n_iter_no_change)
-            if verbose:
-                print(f"epoch {result.n_iter}: objective {result.curve[-1]:.6g}")
-    except KeyboardInterrupt:
-        if not all(_core.all_finite(p.params) for p in problems):
-            raise
-        result.interrupted = True
+    with ExitStack() as stack:
+        several = run.n_parallel > 1
+        pool = stack.enter_context(ThreadPoolExecutor(run.n_parallel)) if several else None
+        try:
+            _epochs(run, result, stopping, watchers, pool)
+        except KeyboardInterrupt:
+            if not all(_core.all_finite(p.params) for p in problems):
+                raise
+            result.interrupted = True
+    for problem in problems:
+        if problem.best_params is not None:
+            problem.params, problem.average = problem.best_params
+    held_out = run.updates(run.X.shape[0]) - run.updates(run.n_rows)
+    result.t = max(p.t for p in problems) + result.n_iter * held_out
     return result
 
 
-def _epoch(run: Run, problems: list[Problem]) -> None:
-    """Train each problem for an epoch, several at a time if asked."""
-    if run.n_parallel == 1:
+def _epochs(
+    run: Run,
+    result: Result,
+    stopping: Stopping,
+    watchers: Sequence[Watcher],
+    pool: ThreadPoolExecutor | None,
+) -> None:
+    """Train until all problems are done, epochs are used up, or a watcher ends it."""
+    while result.n_iter < stopping.max_iter and not result.converged:
+        training = [p for p in result.problems if not p.done]
+        _epoch(run, training, pool)
+        result.n_iter += 1
+        for problem in training:
+            stopping.judge(problem)
+        if sum(bool(watcher(result)) for watcher in watchers):  # every one has a look
+            for problem in training:
+                problem.done = True
+
+
+def _epoch(run: Run, problems: list[Problem], pool: ThreadPoolExecutor | None) -> None:
+    """Train each problem for an epoch, several at a time if there is a pool."""
+    if pool is None:
         for problem in problems:
             run.epoch(problem)
         return
-    with ThreadPoolExecutor(run.n_parallel) as pool:
-        try:
-            list(pool.map(run.epoch, problems))
-        except BaseException:
-            run.stop.set()
-            raise
-
-
-def _judge(problem: Problem, tol: float | None, n_iter_no_change: int) -> None:
-    """Stop a problem whose objective no longer falls by `tol`, as scikit-learn does."""
-    if problem.done or tol is None or not problem.curve:
-        return
-    objective = problem.curve[-1]
-    problem.no_improvement = problem.no_improvement + 1 if objective > problem.best - tol else 0
-    problem.best = min(problem.best, objective)
-    problem.done = problem.no_improvement >= n_iter_no_change
+    epochs = [pool.submit(run.epoch, problem) for problem in problems]
+    try:
+        for epoch in epochs:
+            epoch.result()
+    except BaseException:
+        run.stop.set()
+        wait(epochs)
+        raise
 
 
 def hopeless(run: Run, problem: Problem) -> str:

@@ -85,8 +85,8 @@ def linear_rows(
     Returns
     -------
     loss_sum, penalties : float
-        Sums over the rows, before each update. Sample weights are not in them, and PA counts no
-        penalties.
+        Sums over the rows, before each update, of the weighted loss, and of what scikit-learn's
+        objective has beside it: the penalty, but of PA, and what the loss weighs too little.
 
     Examples
     --------
@@ -108,7 +108,9 @@ def linear_rows(
         row = X[i] if isinstance(X[i], Mapping) else dict(enumerate(X[i]))
         p = linear_prediction(list(row.values()), [w[j] for j in row], b[0])
         value, derivative = LOSSES[loss](p, y[i], *arguments)
-        loss_sum += value
+        weight = 1.0 if sample_weight is None else sample_weight[i]
+        loss_sum += weight * value
+        penalties += (1.0 - weight) * value
         if aggressive:
             squares = sum(xj * xj for xj in row.values())
             if aggressive == 1 and squares == 0.0:
@@ -118,8 +120,7 @@ def linear_rows(
             penalties += 0.5 * alpha * state["squares"] + l1 * state["magnitudes"]
             penalties += one_class * b[0]
             step = -rate * cut_off(derivative)
-        if sample_weight is not None:
-            step *= sample_weight[i]
+        step *= weight
 
         shrink = max(0.0, 1.0 - rate * alpha)
         state["shrunk"] *= shrink

@@ -1,4 +1,4 @@
-"""The schedule with a state."""
+"""The schedules with a state."""
 
 import math
 from collections.abc import Mapping
@@ -9,6 +9,24 @@ from typing import Any
 import numpy as np
 
 from ._base import choice, real, whole
+
+
+@dataclass
+class Adaptive:
+    """scikit-learn's "adaptive": constant, but divided by five whenever training stalls."""
+
+    lr: float
+
+    def __call__(self, step: Any) -> Any:
+        """Return the present value, in the shape of `step`."""
+        return np.full(np.shape(step), self.lr, dtype=np.float64)[()]
+
+    def lower(self) -> bool:
+        """Lower the value, or say that it is low enough to stop."""
+        if self.lr <= 1e-6:
+            return False
+        self.lr /= 5
+        return True
 
 
 @dataclass
