@@ -529,6 +529,7 @@ static void N(work_sparse)(N(sparse_job) *j, int n_threads)
 static int N(sparse_team)(const N(sparse_job) *j, int threads)
 {
     const fgd_rows *rows = j->rows;
+    if (j->length > INT32_MAX) return 1; /* more rows than entries can tell apart */
     const double n_values = (double)fgd_column(rows->indptr, rows->n_rows, rows->wide) / (double)rows->n_rows;
     const double work = 2 * n_values * (double)j->length + (j->plain ? 0 : (double)j->n);
     const int team = fgd_team(threads, work * (double)j->outputs, FGD_SERIAL_BATCH);
