@@ -138,6 +138,14 @@ class LinearSGD(SparseCoefMixin, BaseEstimator, ABC):  # type: ignore[misc]
     ) -> tuple[list[int], Mask | None]:
         """Seed of the shuffling of each problem, and the split, in scikit-learn's order."""
 
+    def _n_classes(self) -> int:
+        """Count the classes of a softmax; 1 for other models."""
+        return 1
+
+    def _pointwise_loss(self) -> str:
+        """Loss of one prediction, or that which is the softmax's with two classes."""
+        return "log_loss" if self.loss == "multinomial" else self.loss
+
     def _split(self, data: Data) -> Mask | None:
         """Rows to hold out, if any."""
         return None
@@ -249,6 +257,7 @@ class LinearSGD(SparseCoefMixin, BaseEstimator, ABC):  # type: ignore[misc]
                 label=label,
                 y=y,
                 sample_weight=weight,
+                n_classes=self._n_classes(),
                 params=params[k],
                 average=None if average is None else average[k],
                 states=self._first_states(run, k, params[k], go_on),
@@ -290,6 +299,7 @@ class LinearSGD(SparseCoefMixin, BaseEstimator, ABC):  # type: ignore[misc]
         parallel = min(n_problems, n_jobs if n_jobs > 0 else _core.threads())
         n_rows = X.shape[0]
         batch_size = self._rows_of_a_batch(n_rows)
+        by_rows = batch_size * self._n_classes() == 1 and is_plain_sgd(rule, hypers)
         strength, l1_part = self._strength(), PENALTIES[self.penalty](self.l1_ratio or 0.0)
         plain = is_plain_sgd(rule, hypers)
         by_rows = plain and batch_size == 1
@@ -304,7 +314,7 @@ class LinearSGD(SparseCoefMixin, BaseEstimator, ABC):  # type: ignore[misc]
             windows=Windows.of(rows, block, call_rows(width, batch_size)) if reads_ahead else None,
             block=block,
             batch_size=batch_size,
-            loss=self.loss,
+            loss=self._pointwise_loss(),
             loss_parameter=self._loss_parameter(),
             alpha=strength * (1 - l1_part) if penalised else 0.0,
             l1=strength * l1_part if penalised else 0.0,
@@ -333,7 +343,9 @@ class LinearSGD(SparseCoefMixin, BaseEstimator, ABC):  # type: ignore[misc]
 
     def _schedule(self) -> Schedule:
         if self.learning_rate == "optimal":
-            return SCHEDULES["optimal"](self._strength(), self.loss, self._loss_parameter())
+            return SCHEDULES["optimal"](
+                self._strength(), self._pointwise_loss(), self._loss_parameter()
+            )
         if self.learning_rate == "invscaling":
             return SCHEDULES["invscaling"](self.eta0, self.power_t)
         if self.learning_rate == "adaptive":
@@ -350,7 +362,7 @@ class LinearSGD(SparseCoefMixin, BaseEstimator, ABC):  # type: ignore[misc]
 
     def _loss_parameter(self) -> float:
         """Parameter of the loss; 0 if it has none."""
-        row = _core.LOSSES[self.loss]
+        row = _core.LOSSES[self._pointwise_loss()]
         if row["parameter"] == "epsilon":  # scikit-learn has a place for this one
             return float(self.epsilon)
         if not row["parameter"] or self.loss_parameter is None:
@@ -386,7 +398,8 @@ class LinearSGD(SparseCoefMixin, BaseEstimator, ABC):  # type: ignore[misc]
         go_on: bool,
     ) -> tuple[Array, Array | None]:
         """Parameters to start from, and their average so far if one is wanted."""
-        shape, name = (n_problems, X.shape[1] + 1), self._intercept_init
+        n_outputs = n_problems * self._n_classes()
+        shape, name = (n_outputs, X.shape[1] + 1), self._intercept_init
         first_average: tuple[Any, Any] = None, None
         if go_on:
             coef, intercept = self.coef_, self._get_intercept()
@@ -394,8 +407,10 @@ class LinearSGD(SparseCoefMixin, BaseEstimator, ABC):  # type: ignore[misc]
                 coef, intercept = self._standard_coef, self._standard_intercept
                 first_average = self._average_coef, self._average_intercept
         if intercept is None:
-            intercept = np.full(n_problems, self._first_intercept)
+            intercept = np.full(n_outputs, self._first_intercept)
         params = starting_params(shape, X.dtype, coef, intercept, name)
+        if self._n_classes() > 1:  # one problem: all weights, then all intercepts
+            params = np.append(params[:, :-1], params[:, -1])[np.newaxis]
         if not self.average:
             return params, None
         return params, starting_params(shape, X.dtype, *first_average)
@@ -470,6 +485,9 @@ class LinearSGD(SparseCoefMixin, BaseEstimator, ABC):  # type: ignore[misc]
 
     def _shaped(self, params: list[Array]) -> tuple[Array, Array]:
         """Weights and intercepts of all problems; one problem has one axis, but of a classifier."""
+        if self._n_classes() > 1:
+            weights, intercepts = np.split(params[0], [-self._n_classes()])
+            return weights.reshape(len(intercepts), -1), intercepts.copy()
         both = np.stack(params)
         coef = np.ascontiguousarray(both[:, :-1])
         return coef if is_classifier(self) or len(both) > 1 else coef[0], both[:, -1].copy()
@@ -585,12 +603,12 @@ class SupervisedSGD(LinearSGD):
         if validation is not None:
             X, weights = validation.X, validation.sample_weight
             encoded = self._encoded(validation.y, data.X.dtype)
-            return [(Score(metric, X, y, weights), None) for y in encoded]
+            return [(Score(metric, X, y, weights, self._n_classes()), None) for y in encoded]
         if held_out is None:
             return [(None, None)] * len(targets)
         X, weights = data.X[held_out], data.sample_weight
         weights = None if weights is None else weights[held_out]
-        scores = [Score(metric, X, y[held_out], weights) for _, y, _ in targets]
+        scores = [Score(metric, X, y[held_out], weights, self._n_classes()) for _, y, _ in targets]
         if not run.by_rows:
             return [(score, None) for score in scores]
         peer = true_positives if self.loss == "log_loss" else metric

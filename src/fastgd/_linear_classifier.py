@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.special import softmax
 from sklearn.base import ClassifierMixin
 from sklearn.utils import check_random_state, compute_class_weight
 from sklearn.utils._param_validation import StrOptions
@@ -21,17 +22,17 @@ from ._linear_input import (
     naming,
     row_weights,
 )
-from ._linear_validation import Metric, accuracy
+from ._linear_validation import Metric, accuracy, accuracy_of_classes
 
 __all__ = ["SGDClassifier"]
 
 
 def _has_probabilities(estimator: Any) -> bool:
     """Whether the loss gives probabilities; the error that ``available_if`` shows."""
-    if estimator.loss not in ("log_loss", "modified_huber"):
+    if estimator.loss not in ("log_loss", "multinomial", "modified_huber"):
         raise AttributeError(
             f"probability estimates are not available for loss={estimator.loss!r}: they need "
-            '"log_loss" or "modified_huber"'
+            '"log_loss", "multinomial" or "modified_huber"'
         )
     return True
 
@@ -39,8 +40,10 @@ def _has_probabilities(estimator: Any) -> bool:
 class SGDClassifier(ClassifierMixin, SupervisedSGD):  # type: ignore[misc]
     """Linear classifier trained by gradient descent: ``sklearn.linear_model.SGDClassifier``.
 
-    More than two classes are trained one against the rest. The parameters are scikit-learn's, with
-    its defaults, up to `average`; those after it are fastgd's own.
+    More than two classes are trained one against the rest, except with the loss "multinomial": one
+    model of them all, for which every row is read once, and on which all threads work. The
+    parameters are scikit-learn's, with its defaults, up to `average`; those after it are fastgd's
+    own.
 
     Parameters
     ----------
@@ -48,7 +51,10 @@ class SGDClassifier(ClassifierMixin, SupervisedSGD):  # type: ignore[misc]
         "hinge" is a linear support vector machine, "log_loss" logistic regression,
         "modified_huber", "squared_hinge" and "perceptron" are scikit-learn's, too, as are those of
         a regression to the targets 1 and -1: "squared_error", "huber", "epsilon_insensitive",
-        "squared_epsilon_insensitive". "focal" is not.
+        "squared_epsilon_insensitive". "focal" and "multinomial" are not: the second is logistic
+        regression of all classes together, whose probabilities are a softmax of the decisions
+        (Bishop, "Pattern recognition and machine learning", 2006, sec. 4.3.4), and with two classes
+        the same as "log_loss".
     penalty : {"l2", "l1", "elasticnet", None}, default="l2"
         ``alpha / 2 * ||coef||**2``, ``alpha * ||coef||_1``, or ``1 - l1_ratio`` times the one plus
         `l1_ratio` times the other. The L1 penalty makes weights exactly zero.
@@ -171,7 +177,7 @@ class SGDClassifier(ClassifierMixin, SupervisedSGD):  # type: ignore[misc]
     _loss_of_aggressive = "hinge"
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **CONSTRAINTS,
-        "loss": [StrOptions(set(loss_functions))],
+        "loss": [StrOptions({*loss_functions, "multinomial"})],
         "n_jobs": [Integral, None],
         "class_weight": [StrOptions({"balanced"}), dict, None],
     }
@@ -290,21 +296,30 @@ class SGDClassifier(ClassifierMixin, SupervisedSGD):  # type: ignore[misc]
                 f"than one; got {len(classes)} class"
             )
         self.classes_ = classes
+        if self._n_classes() > 1 and self.average:
+            raise ValueError(f'average must be False with loss="multinomial"; got {self.average}')
         targets = self._encoded(data.y, data.X.dtype)
         labels = ["training"]
         if len(targets) > 1:
             labels = [f"training of class {one!s} against the rest" for one in classes]
         return list(zip(labels, targets, self._weights(data, targets), strict=True))
 
+    def _n_classes(self) -> int:
+        """Count the classes of a softmax; 1 where each is a problem of its own."""
+        many = self.loss == "multinomial" and len(self.classes_) > 2
+        return len(self.classes_) if many else 1
+
     def _metric(self) -> Metric:
-        return accuracy
+        return accuracy if self._n_classes() == 1 else accuracy_of_classes
 
     def _encoded(self, y: Array, dtype: Any) -> list[Array]:
-        """1 and -1 for each class, or for the second of two."""
+        """1 and -1 for each class, or for the second of two; of a softmax the class's number."""
         with naming("y"):
             unseen = np.setdiff1d(labels_in(y), self.classes_)
         if unseen.size:
             raise ValueError(f"y must hold labels out of classes {self.classes_}; got {unseen}")
+        if self._n_classes() > 1:
+            return [np.searchsorted(self.classes_, y).astype(dtype)]
         positives = self.classes_[1:] if len(self.classes_) == 2 else self.classes_
         return [2 * (y == one).astype(dtype) - 1 for one in positives]
 
@@ -317,6 +332,8 @@ class SGDClassifier(ClassifierMixin, SupervisedSGD):  # type: ignore[misc]
         by_class = compute_class_weight(self.class_weight, classes=self.classes_, y=data.y)
         if not np.isfinite(by_class).all():
             raise ValueError(f"class_weight must be finite; got {by_class}")
+        if self._n_classes() > 1:
+            return [rows * by_class.astype(dtype)[targets[0].astype(np.intp)]]
         if len(targets) == 1:
             return [rows * np.where(targets[0] > 0, by_class[1], by_class[0]).astype(dtype)]
         return [
@@ -359,7 +376,7 @@ class SGDClassifier(ClassifierMixin, SupervisedSGD):  # type: ignore[misc]
 
     @available_if(_has_probabilities)  # type: ignore[untyped-decorator]
     def predict_proba(self, X: ArrayLike) -> Array:
-        """Probabilities of the classes; only with loss "log_loss" and "modified_huber".
+        """Probabilities of the classes, with loss "log_loss", "multinomial", "modified_huber".
 
         Parameters
         ----------
@@ -369,14 +386,18 @@ class SGDClassifier(ClassifierMixin, SupervisedSGD):  # type: ignore[misc]
         Returns
         -------
         ndarray of shape (n_samples, n_classes)
-            In the order of ``classes_``; with more than two classes the one-against-rest
-            probabilities, normalised (Zadrozny & Elkan, "Transforming classifier scores into
-            accurate multiclass probability estimates", KDD 2002). Those of "modified_huber" are
+            In the order of ``classes_``; with more than two classes the softmax of the decisions
+            ("multinomial") or the one-against-rest probabilities, normalised (Zadrozny & Elkan,
+            "Transforming classifier scores into accurate multiclass probability estimates", KDD
+            2002). Those of "modified_huber" are
             ``(clip(decision_function(X), -1, 1) + 1) / 2`` (Zhang, "Statistical behavior and
             consistency of classification methods", Ann. Statist. 32, 2004).
         """
         scores = self._decision(X)
-        if self.loss == "log_loss":
+        if self._n_classes() > 1:
+            probabilities: Array = softmax(scores, axis=1)
+            return probabilities
+        if self._pointwise_loss() == "log_loss":
             positive = np.exp(-np.logaddexp(0, -scores))
         else:
             positive = (np.clip(scores, -1, 1) + 1) / 2

@@ -77,7 +77,7 @@ class _Printer:
 
     def _print(self, problem: Problem, result: Result) -> None:
         seconds = time.perf_counter() - self.start
-        weights = problem.params[:-1].astype(np.float64)
+        weights = problem.params[: -problem.n_classes].astype(np.float64)
         score = f", Validation score: {problem.scores[-1]:f}" if problem.scores else ""
         name = f"{problem.label}: " if len(result.problems) > 1 else ""
         print(

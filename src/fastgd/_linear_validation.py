@@ -19,7 +19,17 @@ from sklearn.utils.extmath import safe_sparse_dot
 
 from ._linear_input import Array
 
-__all__ = ["ALL_ZERO", "Metric", "Score", "accuracy", "r2", "r2_of_exp", "split", "true_positives"]
+__all__ = [
+    "ALL_ZERO",
+    "Metric",
+    "Score",
+    "accuracy",
+    "accuracy_of_classes",
+    "r2",
+    "r2_of_exp",
+    "split",
+    "true_positives",
+]
 
 ALL_ZERO = (
     "sample_weight: The sample weights for validation set are all zero, consider using a different "
@@ -47,6 +57,11 @@ def accuracy(y: Array, decision: Array, sample_weight: Array | None) -> float:
     return float(np.average((decision > 0) == (y > 0), weights=sample_weight))
 
 
+def accuracy_of_classes(y: Array, decision: Array, sample_weight: Array | None) -> float:
+    """Part of the rows whose class has the largest decision; y is its number."""
+    return float(np.average(decision.argmax(axis=1) == y, weights=sample_weight))
+
+
 def true_positives(y: Array, decision: Array, sample_weight: Array | None) -> float:
     """Part of the rows that are rightly on the positive side."""
     return float(np.average((decision > 0) & (y > 0), weights=sample_weight))
@@ -72,8 +87,12 @@ class Score:
     X: Any  # array, or CSR matrix
     y: Array
     sample_weight: Array | None
+    n_classes: int = 1  # of a softmax
 
     def __call__(self, params: Array) -> float:
         """Predict, and compare."""
-        prediction = safe_sparse_dot(self.X, params[:-1], dense_output=True) + params[-1]
+        weights, intercepts = params[: -self.n_classes], params[-self.n_classes :]
+        if self.n_classes > 1:
+            weights = weights.reshape(self.n_classes, -1).T
+        prediction = safe_sparse_dot(self.X, weights, dense_output=True) + intercepts
         return self.metric(self.y, prediction, self.sample_weight)

@@ -70,7 +70,8 @@ class Problem:
     label: str
     y: Array
     sample_weight: Array | None
-    params: Array  # (n_features + 1,): weights, then the intercept
+    n_classes: int  # of a softmax, which the run's loss is not looked at for; else 1
+    params: Array  # weights, then the intercept; of a softmax those of each class, then all these
     average: Array | None  # of the parameters over the updates; None if it is not wanted
     states: tuple[Array | None, ...]
     kept: NDArray[np.float64]  # numbers that the rule carries from update to update
@@ -147,7 +148,9 @@ class Run:
         """Train one problem for one epoch; append its objective to its curve."""
         order, block = self._order(problem)
         penalties = np.zeros(1) if self._objective_by_rows(problem) else None
-        visit = _Visit(order, block, _core.scratch(self.X, self.batch_size), penalties)
+        visit = _Visit(
+            order, block, _core.scratch(self.X, self.batch_size, problem.n_classes), penalties
+        )
         loss_sum = 0.0
         windows = self.windows.read_ahead(order) if self.windows else [(0, self.n_rows)]
         for first, last in windows:
@@ -159,7 +162,7 @@ class Run:
         if not _core.all_finite(problem.params):
             raise self._diverged(problem, problem.t - 1)
         problem.loss = loss_sum / self.n_rows
-        problem.curve.append(problem.loss + self._penalty(problem.params))
+        problem.curve.append(problem.loss + self._penalty(problem))
         if penalties is not None:
             problem.objective = (loss_sum + float(penalties[0])) / self.n_rows
         else:  # what is passive-aggressive looks at the loss alone
@@ -256,6 +259,7 @@ class Run:
                 intercept_decay=self.intercept_decay,
                 penalties=visit.penalties,
                 n_threads=self.n_threads,
+                n_classes=problem.n_classes,
             )
         except _core.DivergenceError as error:
             step = problem.t + (error.position - start) // self.batch_size
@@ -265,10 +269,10 @@ class Run:
             problem.shrunk = self._shrink(problem.shrunk, lr)
         return loss_sum
 
-    def _penalty(self, params: Array) -> float:
-        """Return what the objective has beside the loss, of these parameters."""
-        penalty = self.one_class * float(params[-1])
-        weights = params[:-1].astype(np.float64)
+    def _penalty(self, problem: Problem) -> float:
+        """Return what the objective has beside the loss."""
+        penalty = self.one_class * float(problem.params[-1])
+        weights = problem.params[: -problem.n_classes].astype(np.float64)
         with np.errstate(over="ignore"):
             if self.alpha:  # not 0 times the square of large weights, which may be infinite
                 penalty += 0.5 * self.alpha * float(weights @ weights)
@@ -279,7 +283,10 @@ class Run:
     def loss_at_zero(self, problem: Problem, step: int) -> float:
         """Mean loss of predicting zero, over every `step`-th row."""
         y = np.ascontiguousarray(problem.y[::step])
-        losses, _ = _core.evaluate_loss(self.loss, y, np.zeros_like(y), self.loss_parameter)
+        if problem.n_classes > 1:
+            losses = np.full_like(y, np.log(problem.n_classes))
+        else:
+            losses, _ = _core.evaluate_loss(self.loss, y, np.zeros_like(y), self.loss_parameter)
         if problem.sample_weight is not None:
             losses = losses * problem.sample_weight[::step]
         return float(losses.mean(dtype=np.float64))
