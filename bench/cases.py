@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import NamedTuple, TypeAlias
 
 
@@ -96,6 +97,7 @@ class Epoch:
     shuffle: bool | str = True
     threads: int = 1
     epochs: int = 1
+    classes: int = 2
 
     def __str__(self) -> str:
         """Name the case in one line."""
@@ -106,7 +108,8 @@ class Epoch:
     @property
     def family(self) -> str:
         """What the peers that are compared have in common."""
-        return f"{self.rows:,} x {self.columns}"
+        classes = f", {self.classes} classes" if self.classes > 2 else ""
+        return f"{self.rows:,} x {self.columns}{classes}"
 
     def within(self, limit: int) -> tuple[Epoch, float]:
         """Return the case cut to `limit` numbers, and how many times it the whole one is."""
@@ -277,7 +280,11 @@ def groups(shrink: int = 1, threads: Sequence[int] = (1, 2)) -> list[Group]:
     >>> [group.key for group in groups()][:3]
     ['import', 'linear-200000x50', 'linear-100000x784']
     """
-    linear = [*_linear(shrink, threads), _reference(shrink, threads)]
+    linear = [
+        *_linear(shrink, threads),
+        _multinomial(shrink, threads),
+        _reference(shrink, threads),
+    ]
     return [
         _import(),
         *linear,
@@ -320,6 +327,17 @@ def _linear(shrink: int, threads: Sequence[int]) -> Iterator[Group]:
             tuple(comparisons),
             probe="read" if 4 * rows * shape.columns > CACHES else None,
         )
+
+
+def _multinomial(shrink: int, threads: Sequence[int]) -> Group:
+    one = Epoch(max(100_000 // shrink, 1), 784, classes=10)
+    comparisons = []
+    for n, batch_size in product(threads, (32, 256, 1024)):
+        theirs = replace(one, threads=n)
+        ours = replace(theirs, batch_size=batch_size)
+        comparisons.append(Comparison(ours, "scikit-learn", theirs, 10 if n == 2 else None))
+    title = f"One softmax model against one for each class, one epoch, float32, {one.family}"
+    return Group("linear-multinomial", title, tuple(comparisons))
 
 
 def _reference(shrink: int, threads: Sequence[int]) -> Group:

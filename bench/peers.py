@@ -92,12 +92,16 @@ def pinned(threads: int) -> Iterator[None]:
 
 
 @lru_cache(maxsize=1)
-def dataset(rows: int, columns: int) -> tuple[Floats, NDArray[np.int64]]:
-    """Return X (rows, columns), rows about 1 long, and labels 0 and 1 (rows,), a tenth wrong."""
+def dataset(rows: int, columns: int, classes: int = 2) -> tuple[Floats, NDArray[np.int64]]:
+    """Return X (rows, columns), rows about 1 long, and labels 0, 1, ... (rows,), a tenth wrong."""
     random = np.random.default_rng(0)
     x = random.standard_normal((rows, columns), dtype=np.float32)
     x /= np.float32(sqrt(columns))  # suits the default learning rate
     wrong = random.random(rows) < 0.1
+    if classes > 2:
+        y = (x @ random.standard_normal((columns, classes), dtype=np.float32)).argmax(axis=1)
+        y[wrong] = random.integers(0, classes, wrong.sum())
+        return x, y
     y = ((x @ random.standard_normal(columns, dtype=np.float32) > 0) ^ wrong).astype(np.int64)
     y[:2] = 0, 1  # both classes, however small the case
     return x, y
@@ -364,7 +368,7 @@ def _reference_iteration(case: Iteration) -> Work:
 
 
 def _fit(estimator: Any, case: Epoch) -> Work:
-    x, y = dataset(case.rows, case.columns)
+    x, y = dataset(case.rows, case.columns, case.classes)
     return lambda: estimator.fit(x, y)
 
 
@@ -376,12 +380,15 @@ def _common(case: Epoch) -> dict[str, Any]:
 def _fastgd_epoch(case: Epoch) -> Work:
     estimator = _module("fastgd.linear_model").SGDClassifier
     ours = {"shuffle": case.shuffle, "batch_size": case.batch_size}
-    return _fit(estimator(**_common(case), **ours), case)
+    if case.classes > 2:
+        ours["loss"] = "multinomial"
+    return _fit(estimator(**{**_common(case), **ours}), case)
 
 
 def _sklearn_epoch(case: Epoch) -> Work:
     estimator = _module("sklearn.linear_model").SGDClassifier
-    return _fit(estimator(**_common(case), shuffle=bool(case.shuffle)), case)
+    theirs = {"shuffle": bool(case.shuffle), "n_jobs": case.threads}
+    return _fit(estimator(**_common(case), **theirs), case)
 
 
 def _reference_epoch(case: Epoch) -> Work:

@@ -61,13 +61,13 @@ def test_markdown_is_what_was_printed(written: tuple[str, str, dict[str, Any]]) 
     printed, markdown, _ = written
     assert markdown == printed
     headings = re.findall(r"^## (.*)$", markdown, re.MULTILINE)
-    assert len(headings) == len(set(headings)) == 5
+    assert len(headings) == len(set(headings)) == 6
 
 
 def test_tables_are_rectangular(written: tuple[str, str, dict[str, Any]]) -> None:
     _, markdown, _ = written
     tables = [t.splitlines() for t in markdown.split("\n\n") if t.startswith("|")]
-    assert len(tables) == 5
+    assert len(tables) == 6
     for header, rule, *body in tables:
         assert set(rule) == {"|", "-"}
         assert body
