@@ -124,13 +124,14 @@ FGD_INLINE void N(carry_out)(T *w, N(update) u, const N(view) *v)
  *     p_{t+1} = (shrink_t (w_t . x_{t+1}) + b_t) + step_t (x_t . x_{t+1} + 1).
  * The weights are read and written once a row, and only three operations and the derivative stay in the chain. Rows
  * further ahead are prefetched column by column along the same pass (a burst of prefetches would stall).
+ * If penalties are wanted, those of the weights before each row's update are summed.
  * Measured against the literal loop: 1.5 x at 20 and 50 features; 1.0 x in order and 1.6 x shuffled at 784. */
 FGD_INLINE fgd_status N(sgd_rows)(T *restrict w, T *intercept, double *loss_sum, ptrdiff_t *failed, const N(view) *v,
                                   const fgd_rows *rows, const fgd_stretch *s, N(pointwise) *value,
-                                  N(pointwise) *derivative)
+                                  N(pointwise) *derivative, int penalties)
 {
     const T *Y = rows->y, *weights = rows->sample_weight;
-    const T e = (T)s->loss_parameter, fit_intercept = s->fit_intercept ? 1 : 0;
+    const T e = (T)s->loss_parameter, fit_intercept = s->fit_intercept ? (T)s->intercept_decay : 0;
     const ptrdiff_t n = v->n, m = v->m; /* copies, which no store to w can change */
     const N(lanes) mask = N(load)(v->mask);
     T b = *intercept;
@@ -146,6 +147,7 @@ FGD_INLINE fgd_status N(sgd_rows)(T *restrict w, T *intercept, double *loss_sum,
         const ptrdiff_t length = s->stop - start < FGD_SEGMENT ? s->stop - start : FGD_SEGMENT;
         const double *lr = s->lr + (start - s->start);
         T ys[FGD_SEGMENT], ps[FGD_SEGMENT], sample_weights[FGD_SEGMENT];
+        double squares = 0;
         for (ptrdiff_t i = 0; i < length; i++) {
             const T y = Y[row], sample_weight = weights ? weights[row] : 1, rate = (T)lr[i] * sample_weight;
             const T decay = (T)(1 - lr[i] * s->alpha);
@@ -164,6 +166,7 @@ FGD_INLINE fgd_status N(sgd_rows)(T *restrict w, T *intercept, double *loss_sum,
             N(store)(w + m, weight);
             N(lanes) x = N(load)(next_last);
             N(lanes) wx = N(mul)(weight, x), xx = N(mul)(N(mul)(mask, N(load)(now.x_last)), x);
+            N(lanes) ww = N(mul)(weight, weight);
             for (ptrdiff_t j = 0; j < m; j += W) {
                 FGD_PREFETCH(far + j);
                 weight =
@@ -172,18 +175,21 @@ FGD_INLINE fgd_status N(sgd_rows)(T *restrict w, T *intercept, double *loss_sum,
                 x = N(load)(next + j);
                 wx = N(add)(wx, N(mul)(weight, x));
                 xx = N(add)(xx, N(mul)(N(load)(now.x + j), x));
+                if (penalties) ww = N(add)(ww, N(mul)(weight, weight));
             }
+            if (penalties) squares += (double)N(sum)(ww);
             p = (now.shrink * N(sum)(wx) + b) + now.step * (N(sum)(xx) + fit_intercept);
             b += fit_intercept * now.step;
             previous = now;
             now.x = next, now.x_last = next_last;
         }
-        const double loss = N(sum_losses)(ys, ps, weights ? sample_weights : NULL, length, e, value);
+        const double loss = N(sum_losses)(ys, ps, weights && !penalties ? sample_weights : NULL, length, e, value);
         if (!(loss - loss == 0)) {
             *failed = start + N(first_not_finite)(ys, ps, length, e, value);
             return FGD_DIVERGED;
         }
         *loss_sum += loss;
+        if (penalties) *s->penalties += 0.5 * s->alpha * squares;
     }
     N(carry_out)(w, previous, v);
     *intercept = b;
@@ -319,7 +325,9 @@ typedef struct {
     static fgd_status N(sgd_rows_##name)(T * w, T * intercept, double *loss_sum, ptrdiff_t *failed, const N(view) *v,  \
                                          const fgd_rows *rows, const fgd_stretch *s)                                   \
     {                                                                                                                  \
-        return N(sgd_rows)(w, intercept, loss_sum, failed, v, rows, s, N(name##_value), N(name##_derivative));         \
+        if (s->penalties)                                                                                              \
+            return N(sgd_rows)(w, intercept, loss_sum, failed, v, rows, s, N(name##_value), N(name##_derivative), 1);  \
+        return N(sgd_rows)(w, intercept, loss_sum, failed, v, rows, s, N(name##_value), N(name##_derivative), 0);      \
     }                                                                                                                  \
     static void N(evaluate_##name)(T *restrict value, T *restrict derivative, const T *restrict y,                     \
                                    const T *restrict p, ptrdiff_t n, T e)                                              \

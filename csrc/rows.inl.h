@@ -113,7 +113,7 @@ FGD_INLINE void N(take_l1_dense)(T *restrict w, T *restrict got, ptrdiff_t n, T 
 {
     for (ptrdiff_t j = 0; j < n; j++) {
         const T low = -most - got[j], high = most - got[j];
-        const T taken = w[j] < low ? low : w[j] > high ? high : w[j];
+        const T raised = w[j] < low ? low : w[j], taken = raised > high ? high : raised;
         w[j] -= taken;
         got[j] += taken;
     }
@@ -134,15 +134,37 @@ FGD_INLINE void N(norms_dense)(fgd_carried *kept, const T *w, ptrdiff_t n)
 
 /* ------------------------------------------------------------------------------------------------ sparse rows */
 
-FGD_INLINE T N(dot_sparse)(const T *restrict w, N(example) row, int kind)
+FGD_INLINE T N(dot_sparse)(const T *restrict w, const T *restrict x, const void *restrict columns, ptrdiff_t n,
+                           int wide)
 {
-    T sums[4] = {0}, rest = 0;
+    T sum0 = 0, sum1 = 0, sum2 = 0, sum3 = 0;
     ptrdiff_t k = 0;
-    for (; k + 4 <= row.n; k += 4)
-        for (int lane = 0; lane < 4; lane++)
-            sums[lane] += w[fgd_column(row.columns, k + lane, kind == FGD_WIDE)] * row.x[k + lane];
-    for (; k < row.n; k++) rest += w[fgd_column(row.columns, k, kind == FGD_WIDE)] * row.x[k];
-    return ((sums[0] + sums[2]) + (sums[1] + sums[3])) + rest;
+    for (; k + 4 <= n; k += 4) {
+        FGD_ONE_BY_ONE;
+        sum0 += w[fgd_column(columns, k, wide)] * x[k];
+        sum1 += w[fgd_column(columns, k + 1, wide)] * x[k + 1];
+        sum2 += w[fgd_column(columns, k + 2, wide)] * x[k + 2];
+        sum3 += w[fgd_column(columns, k + 3, wide)] * x[k + 3];
+    }
+    if (n & 2) {
+        sum0 += w[fgd_column(columns, k, wide)] * x[k];
+        sum1 += w[fgd_column(columns, k + 1, wide)] * x[k + 1];
+        k += 2;
+    }
+    if (n & 1) sum2 += w[fgd_column(columns, k, wide)] * x[k];
+    return (sum0 + sum2) + (sum1 + sum3);
+}
+
+/* A row to come: its values and columns. Of one that comes later, where they are. */
+FGD_INLINE void N(fetch_sparse)(const fgd_rows *rows, ptrdiff_t soon, ptrdiff_t later, const N(view) *v, int kind)
+{
+    const ptrdiff_t size = kind == FGD_WIDE ? (ptrdiff_t)sizeof(int64_t) : (ptrdiff_t)sizeof(int32_t);
+    FGD_PREFETCH((const char *)rows->indptr + later * size);
+    FGD_PREFETCH((const T *)rows->y + later);
+    const N(example) row = N(example_at)(v, rows, soon, kind);
+    const char *x = (const char *)row.x, *columns = row.columns;
+    for (ptrdiff_t k = 0; k < row.n * (ptrdiff_t)sizeof(T); k += FGD_LINE_BYTES) FGD_PREFETCH(x + k);
+    for (ptrdiff_t k = 0; k < row.n * size; k += FGD_LINE_BYTES) FGD_PREFETCH(columns + k);
 }
 
 FGD_INLINE double N(squares_sparse)(N(example) row)
@@ -167,7 +189,9 @@ FGD_INLINE void N(take_l1_sparse)(T *restrict w, double *restrict got, const voi
     for (ptrdiff_t k = 0; k < n; k++) {
         const ptrdiff_t j = fgd_column(columns, k, kind == FGD_WIDE);
         const double before = (double)w[j], low = (-most - got[j]) * once, high = (most - got[j]) * once;
-        const double taken = before < low ? low : before > high ? high : before;
+        const double raised =
+            before < low ? low : before; /* two choices that need no branch, which none could foretell */
+        const double taken = raised > high ? high : raised;
         w[j] = (T)(before - taken);
         got[j] += taken * scale;
     }
@@ -282,9 +306,11 @@ FGD_INLINE fgd_status N(walk)(N(model) *model, double *loss_sum, ptrdiff_t *fail
     const T *Y = rows->y, *weights = rows->sample_weight;
     const T e = (T)s->loss_parameter;
     N(model) m = *model;
-    fgd_cursor cursor = fgd_cursor_at_start(rows), ahead = cursor;
+    fgd_cursor cursor = fgd_cursor_at_start(rows), ahead = cursor, far_ahead = cursor;
+    const ptrdiff_t rows_ahead = kind == FGD_DENSE ? fgd_rows_ahead((ptrdiff_t)sizeof(T) * v->n) : FGD_SPARSE_AHEAD;
     fgd_seek(&cursor, s->start);
-    fgd_seek(&ahead, s->start + fgd_rows_ahead((ptrdiff_t)sizeof(T) * v->n));
+    fgd_seek(&ahead, s->start + rows_ahead);
+    fgd_seek(&far_ahead, s->start + 2 * rows_ahead);
 
     for (ptrdiff_t start = s->start; start < s->stop; start += FGD_SEGMENT) {
         const ptrdiff_t length = s->stop - start < FGD_SEGMENT ? s->stop - start : FGD_SEGMENT;
@@ -293,10 +319,12 @@ FGD_INLINE fgd_status N(walk)(N(model) *model, double *loss_sum, ptrdiff_t *fail
         for (ptrdiff_t i = 0; i < length; i++) {
             const double lr = s->lr[start - s->start + i];
             const ptrdiff_t r = fgd_next_row(&cursor), far = fgd_next_row(&ahead);
+            if (kind != FGD_DENSE) N(fetch_sparse)(rows, far, fgd_next_row(&far_ahead), v, kind);
             const N(example) row = N(example_at)(v, rows, r, kind);
-            const T p = (kind == FGD_DENSE ? N(dot_dense)(m.w, row, N(row)(v, far), v)
-                                           : (T)m.scale * N(dot_sparse)(m.w, row, kind)) +
-                        m.b;
+            const T p =
+                (kind == FGD_DENSE ? N(dot_dense)(m.w, row, N(row)(v, far), v)
+                                   : (T)m.scale * N(dot_sparse)(m.w, row.x, row.columns, row.n, kind == FGD_WIDE)) +
+                m.b;
             ys[i] = Y[r], ps[i] = p, sample_weights[i] = weights ? weights[r] : 1;
             if (s->penalties && !s->aggressive)
                 penalties += 0.5 * s->alpha * m.kept.squares + s->l1 * m.kept.magnitudes + s->one_class * (double)m.b;

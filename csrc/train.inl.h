@@ -197,10 +197,10 @@ static void N(work)(N(job) *job, int thread, int n_threads)
     fgd_meet(&job->left, n_threads);
 }
 
-/* Is plain sgd over dense rows all that is wanted? Then it may look ahead. */
+/* May dense rows be looked ahead at? */
 static int N(may_look_ahead)(const fgd_stretch *s)
 {
-    return s->l1 == 0 && !s->average && !s->aggressive && s->one_class == 0 && s->intercept_decay == 1 && !s->penalties;
+    return s->l1 == 0 && !s->average && !s->aggressive && s->one_class == 0;
 }
 
 static void N(pad_got)(T *restrict padded, const double *restrict plain, const N(view) *v)

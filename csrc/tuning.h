@@ -23,6 +23,7 @@ enum {
     FGD_CHUNK_ELEMENTS = 16384, /* has at least so many rows, and about so many numbers, */
     FGD_MAX_CHUNKS = 256,       /* or more, where there would be more chunks than this */
     FGD_SUM_PARTS = 64,         /* parts of a sum over one array */
+    FGD_LINE_BYTES = 64,        /* a line of the caches */
     FGD_LINE_ELEMENTS = 64,     /* threads meet on multiples of this, so that they share no cache line */
     FGD_STEP_CHUNK = 4096,      /* optimizers: elements that one thread takes, whose squares are summed together, */
     FGD_STEP_BLOCK = 1024,      /* and that stay in the first-level cache between the parts of a step, */
