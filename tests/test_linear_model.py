@@ -212,7 +212,7 @@ def test_one_against_the_rest_is_one_reference_each():
     model = make_model("log_loss", batch_size=5, class_weight={0: 1.0, 1: 2.0, 2: 0.5})
     model.fit(X, y)
     curves = []
-    for k, seed in enumerate(model._seeds(3)):
+    for k, seed in enumerate(model._draw(3)[0]):
         w, b, curve = reference.train_linear(
             X.tolist(),
             np.where(y == k, 1.0, -1.0).tolist(),

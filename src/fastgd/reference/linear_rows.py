@@ -90,12 +90,12 @@ def linear_rows(
 
     Examples
     --------
-    >>> w, b, state = [0.0, 0.0, 1.0], [0.0], {}
-    >>> X, y = [{0: 1.0, 2: 2.0}, {0: 2.0}], [4.0, 1.0]
+    >>> w, b, state = [0.0, 0.0], [0.0], {}
+    >>> X, y = [{0: 1.0}, {0: 2.0, 1: 1.0}], [4.0, 1.0]
     >>> linear_rows(X, y, w, b, [0, 1], [0.25, 0.25], state, loss="squared_error", l1=0.5)
-    (2.0, 0.9375)
+    (9.53125, 0.5)
     >>> w, b
-    ([0.25, 0.0, 1.875], [0.5])
+    ([0.0, -0.1875], [0.5625])
     """
     arguments = () if loss_parameter is None else (loss_parameter,)
     if not state:
@@ -105,7 +105,7 @@ def linear_rows(
     average: Vector = state["average"]
     loss_sum = penalties = 0.0
     for i, rate in zip(rows, lr, strict=True):
-        row = X[i] if isinstance(X[i], Mapping) else dict(enumerate(X[i]))
+        row = columns_and_values(X[i])
         p = linear_prediction(list(row.values()), [w[j] for j in row], b[0])
         value, derivative = LOSSES[loss](p, y[i], *arguments)
         weight = 1.0 if sample_weight is None else sample_weight[i]
@@ -151,6 +151,27 @@ def linear_rows(
             taken = take_l1(w, state["got"], j, state["most"])
             average[j] -= state["part"] * taken
     return loss_sum, penalties
+
+
+def columns_and_values(row: Row) -> Mapping[int, float]:
+    """Return what a row has; a dense one has every column.
+
+    Parameters
+    ----------
+    row : row
+        Dense or sparse.
+
+    Returns
+    -------
+    mapping
+        Columns to values.
+
+    Examples
+    --------
+    >>> columns_and_values([2.0, 0.0]), columns_and_values({0: 2.0})
+    ({0: 2.0, 1: 0.0}, {0: 2.0})
+    """
+    return row if isinstance(row, Mapping) else dict(enumerate(row))
 
 
 def aggressive_step(
