@@ -9,7 +9,7 @@ import pickle
 
 import numpy as np
 import pytest
-from linear_models import N_ROWS, classes_of, make_data, make_model
+from linear_models import N_ROWS, classes_of, make_data, make_model, peers_of
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
 from sklearn.base import clone
@@ -150,6 +150,16 @@ def test_callbacks_see_scores():
     model = SGDRegressor(callbacks=lambda p: scores.append(p.validation_score), random_state=0)
     model.fit(X, y, X_val=X, y_val=y)
     assert scores == model.validation_curve_
+
+
+@pytest.mark.parametrize("loss", ["log_loss", "multinomial"])
+def test_callbacks_see_each_class(loss):
+    """Protects the shapes that callbacks get: those of ``coef_`` and ``intercept_``."""
+    X, y = some_data(SGDClassifier, n_classes=4)
+    seen = []
+    model = SGDClassifier(loss, alpha=0.1, max_iter=2, tol=None, callbacks=seen.append).fit(X, y)
+    assert_array_equal(seen[-1].coef, model.coef_)
+    assert_array_equal(seen[-1].intercept, model.intercept_)
 
 
 def test_a_callback_that_fails_changes_nothing():
@@ -339,6 +349,21 @@ def test_training_goes_on_from_sparse_weights(make):
     assert_array_equal(model.sparsify().densify().coef_.ravel(), dense.coef_.ravel())
 
 
+@pytest.mark.parametrize("layout", [np.asarray, sparse.csr_array])
+@pytest.mark.parametrize("options", [{"average": True}, {"average": 100}, {"penalty": "l1"}])
+def test_chunks_of_an_average_and_of_l1(options, layout):
+    """Protects partial_fit: averages go on, and what L1 penalties are owed begins anew."""
+    X, y = some_data()
+    X[np.abs(X) < 0.2] = 0.0
+    ours = SGDRegressor(random_state=0, alpha=0.02, **options)
+    theirs = peers_of(ours)
+    for first in (0, 50, 90):
+        for model in (ours, theirs):
+            model.partial_fit(layout(X[first : first + 40]), y[first : first + 40])
+        for name in ("coef_", "intercept_", "t_"):
+            assert_allclose(getattr(ours, name), getattr(theirs, name), rtol=1e-11)
+
+
 # ---- batches and threads -------------------------------------------------------------------------
 
 
@@ -400,6 +425,17 @@ def test_parameters_that_do_not_go_together():
         with pytest.raises(ValueError, match=match):
             model.fit(X, y)
         assert vars(model) == model.get_params()
+    for options, match in [
+        ({"batch_size": 2, "average": True}, "average must not be True .* one row an update"),
+        ({"optimizer": "adam", "average": 5}, "average must not be 5 .* optimizer='adam'"),
+        ({"optimizer": "adam", "penalty": "l1"}, "penalty must be 'l2' or None"),
+        ({"batch_size": 3, "loss": "epsilon_insensitive", "learning_rate": "pa2"}, "learning_rate"),
+    ]:
+        model = SGDRegressor(**options)
+        with pytest.raises(ValueError, match=match):
+            model.fit(X, y)
+        assert vars(model) == model.get_params()
+    SGDRegressor(optimizer="adagrad", penalty="l1", batch_size=4, max_iter=3, tol=None).fit(X, y)
     with pytest.raises(ValueError, match="learning_rate must not be 'pa2' for SGDOneClassSVM"):
         SGDOneClassSVM(learning_rate="pa2").fit(X)
     with pytest.raises(ValueError, match="early_stopping should be False with partial_fit"):

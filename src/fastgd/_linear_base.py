@@ -213,9 +213,9 @@ class LinearSGD(SparseCoefMixin, BaseEstimator, ABC):  # type: ignore[misc]
                 "restore_best_weights needs rows to score: early_stopping=True, or X_val and y_val"
             )
 
-    def _check_batches(self, plain: bool, by_rows: bool) -> None:
-        """Refuse what training in batches, or by another rule, does not do."""
-        if self.penalty in ("l1", "elasticnet") and not plain:
+    def _check_batches(self, takes_l1: bool, by_rows: bool) -> None:
+        """Refuse what training in batches, by another rule or of a softmax does not do."""
+        if self.penalty in ("l1", "elasticnet") and not takes_l1:
             raise ValueError(
                 f"penalty must be 'l2' or None with optimizer={self.optimizer!r}; "
                 f"got {self.penalty!r}"
@@ -226,7 +226,7 @@ class LinearSGD(SparseCoefMixin, BaseEstimator, ABC):  # type: ignore[misc]
         for name, refused in (("average", self.average), ("learning_rate", aggressive)):
             if refused:
                 raise ValueError(
-                    f"{name} must not be {getattr(self, name)!r} with "
+                    f"{name} must not be {getattr(self, name)!r} with loss={self.loss!r}, "
                     f"batch_size={self.batch_size!r} and optimizer={self.optimizer!r}: it is of "
                     "plain sgd, one row an update"
                 )
@@ -299,11 +299,10 @@ class LinearSGD(SparseCoefMixin, BaseEstimator, ABC):  # type: ignore[misc]
         parallel = min(n_problems, n_jobs if n_jobs > 0 else _core.threads())
         n_rows = X.shape[0]
         batch_size = self._rows_of_a_batch(n_rows)
-        by_rows = batch_size * self._n_classes() == 1 and is_plain_sgd(rule, hypers)
         strength, l1_part = self._strength(), PENALTIES[self.penalty](self.l1_ratio or 0.0)
         plain = is_plain_sgd(rule, hypers)
-        by_rows = plain and batch_size == 1
-        self._check_batches(plain, by_rows)
+        by_rows = plain and batch_size * self._n_classes() == 1
+        self._check_batches(plain or rule == "adagrad", by_rows)
         penalised = self.penalty is not None and strength > 0
         rows = _core.CSR(X) if issparse(X) else X
         width = row_width(rows)

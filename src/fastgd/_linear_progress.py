@@ -29,8 +29,9 @@ class Progress:
         Training objective of the epoch, as in ``loss_curve_``.
     validation_score : float or None
         Score on the rows held out, if there are any, as in ``validation_curve_``.
-    coef, intercept : ndarray of shape (n_problems, n_features) and (n_problems,)
-        Copies of the parameters; a row for each class, or for each output.
+    coef, intercept : ndarray of shape (n_outputs, n_features) and (n_outputs,)
+        Copies of the parameters; a row for each class if there are more than two, or for each
+        target.
     """
 
     epoch: int
@@ -48,14 +49,14 @@ def _calling(callback: Callable[[Progress], bool | None]) -> Watcher:
     """Show each epoch to a callback."""
 
     def call(result: Result) -> bool:
-        params = np.stack([p.params for p in result.problems])
+        parts = [np.split(p.params, [-p.n_classes]) for p in result.problems]
         scores = [p.scores for p in result.problems]
         progress = Progress(
             epoch=result.n_iter,
             objective=_mean_of_last([p.curve for p in result.problems]),
             validation_score=_mean_of_last(scores) if scores[0] else None,
-            coef=params[:, :-1],
-            intercept=params[:, -1],
+            coef=np.concatenate([w.reshape(len(b), -1) for w, b in parts]),
+            intercept=np.concatenate([b for _, b in parts]),
         )
         return bool(callback(progress))
 
