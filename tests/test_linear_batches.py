@@ -249,7 +249,8 @@ def test_a_softmax_comes_to_what_scikit_learn_finds(data, form):
     for t in range(200):
         train_rows(
             as_form(X, form), y.astype(float), params, 0.2, hypers=hypers, states=(momentum,),
-            kept=np.ones(_core.N_KEPT), t=t, batch_size=len(y), n_classes=n_classes, alpha=alpha, n_threads=1,
+            kept=np.ones(_core.N_KEPT), t=t, batch_size=len(y), n_classes=n_classes, alpha=alpha,
+            n_threads=1,
         )  # fmt: skip
     coef, intercept = params[:-n_classes].reshape(n_classes, -1), params[-n_classes:]
     assert_allclose(coef, peer.coef_, atol=1e-3)

@@ -38,7 +38,7 @@ def make_model(**given):
 
 @pytest.mark.parametrize("penalty", ["l2", "l1", "elasticnet", None])
 @pytest.mark.parametrize("batch_size", [1, 7, 200])
-@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adagrad"])
 def test_it_follows_the_reference(batch_size, optimizer, penalty):
     """Protects the way of labels, weights and penalties into C, and of its results back."""
     if optimizer == "adam" and penalty in ("l1", "elasticnet"):
@@ -153,6 +153,15 @@ def test_early_stopping_by_accuracy():
     assert len(model.validation_curve_) == model.n_iter_
     model = make_model(max_iter=3).fit(X[:300], y[:300], X_val=X[300:], y_val=y[300:])
     assert model.validation_curve_[-1] == model.score(X[300:], y[300:])
+
+
+@pytest.mark.parametrize("optimizer", ["adam", ("sgd", {"momentum": 0.9})])
+@pytest.mark.parametrize("penalty", ["l1", "elasticnet"])
+def test_l1_without_a_proximal_step_is_refused_by_name(optimizer, penalty):
+    """Protects against a penalty that would be passed over."""
+    X, _ = make_data(N_ROWS, 5, "hinge")
+    with pytest.raises(ValueError, match="penalty must be 'l2' or None with optimizer="):
+        make_model(penalty=penalty, optimizer=optimizer).fit(X, classes_of(X, 3))
 
 
 def test_averages_are_refused_by_name():

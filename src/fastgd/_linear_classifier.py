@@ -57,7 +57,9 @@ class SGDClassifier(ClassifierMixin, SupervisedSGD):  # type: ignore[misc]
         the same as "log_loss".
     penalty : {"l2", "l1", "elasticnet", None}, default="l2"
         ``alpha / 2 * ||coef||**2``, ``alpha * ||coef||_1``, or ``1 - l1_ratio`` times the one plus
-        `l1_ratio` times the other. The L1 penalty makes weights exactly zero.
+        `l1_ratio` times the other. The L1 penalty makes weights exactly zero: row by row as in
+        scikit-learn, cumulatively; in batches by proximal steps (Duchi & Singer, JMLR 10, 2009), of
+        the optimizers "sgd", without momentum, and "adagrad" alone.
     alpha : float, default=0.0001
         Its strength; also sets the rate of ``learning_rate="optimal"``.
     l1_ratio : float or None, default=0.15
