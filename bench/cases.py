@@ -89,7 +89,10 @@ class Iteration:
 
 @dataclass(frozen=True)
 class Epoch:
-    """One epoch of logistic regression over `rows` x `columns` float32; `epochs` of them a fit."""
+    """One epoch of logistic regression over `rows` x `columns` float32; `epochs` of them a fit.
+
+    If `nonzeros` is not 0, rows are sparse: so many numbers each, most of them in few columns.
+    """
 
     rows: int
     columns: int
@@ -98,22 +101,31 @@ class Epoch:
     threads: int = 1
     epochs: int = 1
     classes: int = 2
+    nonzeros: int = 0
+    penalty: str = "l2"
 
     def __str__(self) -> str:
         """Name the case in one line."""
         order = {True: "shuffled", False: "in order", "block": "blocks shuffled"}[self.shuffle]
         threads = threads_text(self.threads)
-        return f"{self.family}, batch {self.batch_size}, {order}, {threads}"
+        penalty = "" if self.penalty == "l2" else f", {self.penalty}"
+        return f"{self.family}{penalty}, batch {self.batch_size}, {order}, {threads}"
 
     @property
     def family(self) -> str:
         """What the peers that are compared have in common."""
         classes = f", {self.classes} classes" if self.classes > 2 else ""
-        return f"{self.rows:,} x {self.columns}{classes}"
+        columns = f"{self.columns:,}, {self.nonzeros} a row" if self.nonzeros else str(self.columns)
+        return f"{self.rows:,} x {columns}{classes}"
+
+    @property
+    def width(self) -> int:
+        """Numbers that a row has."""
+        return self.nonzeros or self.columns
 
     def within(self, limit: int) -> tuple[Epoch, float]:
         """Return the case cut to `limit` numbers, and how many times it the whole one is."""
-        small = replace(self, rows=min(self.rows, max(1, limit // self.columns)))
+        small = replace(self, rows=min(self.rows, max(1, limit // self.width)))
         return small, self.rows / small.rows
 
 
@@ -283,6 +295,7 @@ def groups(shrink: int = 1, threads: Sequence[int] = (1, 2)) -> list[Group]:
     linear = [
         *_linear(shrink, threads),
         _multinomial(shrink, threads),
+        _sparse(shrink),
         _reference(shrink, threads),
     ]
     return [
@@ -338,6 +351,23 @@ def _multinomial(shrink: int, threads: Sequence[int]) -> Group:
         comparisons.append(Comparison(ours, "scikit-learn", theirs, 10 if n == 2 else None))
     title = f"One softmax model against one for each class, one epoch, float32, {one.family}"
     return Group("linear-multinomial", title, tuple(comparisons))
+
+
+def _sparse(shrink: int) -> Group:
+    comparisons = []
+    for penalty in ("l2", "elasticnet"):
+        rows = max(200_000 // shrink, 1)
+        block, full, in_order = (
+            Epoch(rows, 50_000, shuffle=shuffle, nonzeros=38, penalty=penalty)
+            for shuffle in ("block", True, False)
+        )
+        comparisons += [
+            Comparison(block, "scikit-learn", full, 4),
+            Comparison(full, "scikit-learn", full, 4),
+            Comparison(in_order, "scikit-learn", in_order),
+        ]
+    title = f"Linear model, one epoch, log_loss, float32, sparse, {full.family}"
+    return Group("sparse-200000x50000", title, tuple(comparisons))
 
 
 def _reference(shrink: int, threads: Sequence[int]) -> Group:

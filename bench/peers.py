@@ -107,6 +107,25 @@ def dataset(rows: int, columns: int, classes: int = 2) -> tuple[Floats, NDArray[
     return x, y
 
 
+def sparse_dataset(rows: int, columns: int, nonzeros: int) -> tuple[Any, NDArray[np.int64]]:
+    """Return X, a CSR matrix of rows 1 long, and labels 0 or 1, a tenth wrong.
+
+    Columns are as frequent as the words of a text: the k-th about 1 / k times the first (Zipf).
+    """
+    random = np.random.default_rng(0)
+    last = np.cumsum(1 / (np.arange(columns) + 10.0))
+    columns_of = random.permutation(columns).astype(np.int32)
+    drawn = columns_of[np.searchsorted(last / last[-1], random.random((rows, nonzeros)))]
+    values = 0.1 + random.random((rows, nonzeros), dtype=np.float32)
+    values /= np.sqrt((values**2).sum(axis=1, keepdims=True))
+    ends = np.arange(rows + 1, dtype=np.int32) * nonzeros
+    x = _module("scipy.sparse").csr_matrix((values.ravel(), drawn.ravel(), ends), (rows, columns))
+    x.sum_duplicates()
+    y = (x @ random.standard_normal(columns, dtype=np.float32) > 0) ^ (random.random(rows) < 0.1)
+    y[:2] = 0, 1
+    return x, y.astype(np.int64)
+
+
 def _parameters(case: Step) -> tuple[Floats, Floats]:
     """Return parameters and gradients, each (size,)."""
     random = np.random.default_rng(0)
@@ -368,13 +387,16 @@ def _reference_iteration(case: Iteration) -> Work:
 
 
 def _fit(estimator: Any, case: Epoch) -> Work:
-    x, y = dataset(case.rows, case.columns, case.classes)
+    if case.nonzeros:
+        x, y = sparse_dataset(case.rows, case.columns, case.nonzeros)
+    else:
+        x, y = dataset(case.rows, case.columns, case.classes)
     return lambda: estimator.fit(x, y)
 
 
 def _common(case: Epoch) -> dict[str, Any]:
     fixed = {"loss": "log_loss", "alpha": ALPHA, "tol": None, "random_state": 0}
-    return {**fixed, "max_iter": case.epochs}
+    return {**fixed, "max_iter": case.epochs, "penalty": case.penalty}
 
 
 def _fastgd_epoch(case: Epoch) -> Work:
@@ -459,13 +481,13 @@ def _import(module: str) -> Callable[[Import], Work]:
 def traffic(contestant: Contestant) -> int:
     """Return the bytes that one unit of a case must move to and from memory.
 
-    An epoch reads X. A step reads and writes the parameters and whatever the rule remembers, and
-    reads the gradient; how much it remembers, the reference knows. The probe of a step reads two
-    arrays and writes one.
+    An epoch reads X; of a sparse one also the columns. A step reads and writes the parameters and
+    whatever the rule remembers, and reads the gradient; how much it remembers, the reference knows.
+    The probe of a step reads two arrays and writes one.
     """
     case = contestant.case
     if isinstance(case, Epoch):
-        return 4 * case.rows * case.columns
+        return (8 if case.nonzeros else 4) * case.rows * case.width
     if isinstance(case, Import | ModelStep | Iteration):
         return 0
     state: dict[str, list[float]] = {}

@@ -283,20 +283,25 @@ FGD_INLINE double N(step_of)(const N(loss_kernels) *loss, T y, T p, T e, double 
     return down * (value < lr * squares ? value / squares : lr);
 }
 
+/* Rare, and out of line with a copy of its own: what it is given may stay in registers. */
+static N(model) N(shrunk_far)(N(model) m, int kind)
+{
+    N(begin_anew)(&m);
+    if (kind != FGD_DENSE) N(take_in_scale)(&m);
+    return m;
+}
+
 FGD_INLINE void N(shrink_all)(N(model) *m, double shrink, int kind)
 {
-    fgd_carried *kept = &m->kept;
-    kept->shrunk *= shrink;
-    kept->squares *= shrink * shrink;
-    kept->magnitudes *= shrink;
-    const int far = kept->shrunk < FGD_SHRUNK;
-    if (far) N(begin_anew)(m);
-    if (kind == FGD_DENSE) {
-        if (!far) kept->a /= shrink;
-        return;
-    }
-    m->scale *= shrink;
-    if (far) N(take_in_scale)(m);
+    m->kept.shrunk *= shrink;
+    m->kept.squares *= shrink * shrink;
+    m->kept.magnitudes *= shrink;
+    const int far = m->kept.shrunk < FGD_SHRUNK;
+    if (kind != FGD_DENSE)
+        m->scale *= shrink;
+    else if (!far)
+        m->kept.a /= shrink;
+    if (far) *m = N(shrunk_far)(*m, kind);
 }
 
 FGD_INLINE fgd_status N(walk)(N(model) *model, double *loss_sum, ptrdiff_t *failed, const N(view) *v,
