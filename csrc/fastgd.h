@@ -293,6 +293,16 @@ typedef struct {
                           wanted */
 } fgd_stretch;
 
+/* A linear model, of which loss and gradient over all rows are wanted. One with several outputs has softmax's
+ * cross-entropy for its loss, and y is the number of the output that is right. */
+typedef struct {
+    int loss; /* row of fgd_losses */
+    double loss_parameter;
+    ptrdiff_t n_outputs;
+    const void *weights; /* (n_outputs, n_features + 1): an intercept follows the weights of each */
+    void *predictions;   /* (n_outputs, n_rows), or NULL: written to */
+} fgd_point;
+
 /* ------------------------------------------------------------------------------------------------ the kernels */
 
 typedef struct {
@@ -339,6 +349,19 @@ typedef struct {
     /* a loss and its derivative, one by one */
     void (*evaluate)(void *value, void *derivative, const void *y, const void *prediction, int loss,
                      double loss_parameter, ptrdiff_t n);
+    /* The sum of all rows' losses, and its gradient, (n_outputs, n_features + 1); not finite if a prediction is not.
+     * scratch holds full_scratch() bytes, aligned to 64. */
+    double (*full_gradient)(double *gradient, void *scratch, const fgd_rows *rows, const fgd_point *point, int threads);
+    size_t (*full_scratch)(const fgd_rows *rows, ptrdiff_t n_outputs);
+    /* weighted sums over all rows: of each column and of its squares, (n_features, 2); of dense rows, of the products
+     * of each two, the last column being one, (n_features + 1, n_features + 1), of which the upper triangle is filled.
+     * scratch holds gram_scratch() bytes, aligned to 64. */
+    void (*column_moments)(double *moments, const fgd_rows *rows, const void *weight);
+    void (*gram)(double *gram, void *scratch, const fgd_rows *rows, const void *weight, int threads);
+    size_t (*gram_scratch)(const fgd_rows *rows);
+    /* the upper triangle of a, (n, n), becomes R with R'R = a; x becomes R'^-1 x, or R^-1 x if `back` */
+    void (*factor)(void *a, ptrdiff_t n);
+    void (*solve)(void *x, const void *r, ptrdiff_t n, int back);
     /* reductions */
     int (*all_finite)(const void *x, ptrdiff_t n);
     double (*sum)(const void *x, ptrdiff_t n);

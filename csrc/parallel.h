@@ -2,6 +2,8 @@
 #ifndef FASTGD_PARALLEL_H
 #define FASTGD_PARALLEL_H
 
+#include <stddef.h>
+
 #ifdef _OPENMP
 #include <omp.h>
 #define FGD_PRAGMA(x) _Pragma(#x)
@@ -81,6 +83,12 @@ static inline void fgd_leave(fgd_meeting *meeting)
 {
     FGD_SET(meeting->arrived, 0);
     (void)FGD_ADD(meeting->round, 1);
+}
+
+/* The first of `total` things that belong to share c of n; that of share n is the end. */
+static inline ptrdiff_t fgd_part_start(ptrdiff_t total, ptrdiff_t c, ptrdiff_t n)
+{
+    return total / n * c + (total % n < c ? total % n : c);
 }
 
 #endif

@@ -16,6 +16,7 @@
 #include "update.inl.h"
 #include "sparse.inl.h"
 #include "train.inl.h"
+#include "full.inl.h"
 
 static const fgd_typed_kernels N(kernels) = {
     .prepare = N(prepare),
@@ -38,6 +39,13 @@ static const fgd_typed_kernels N(kernels) = {
     .train = N(train),
     .scratch_size = N(scratch_size),
     .evaluate = N(evaluate),
+    .full_gradient = N(full_gradient),
+    .full_scratch = N(full_scratch),
+    .column_moments = N(column_moments),
+    .gram = N(gram),
+    .gram_scratch = N(gram_scratch),
+    .factor = N(factor),
+    .solve = N(solve),
     .all_finite = N(all_finite),
     .sum = N(sum_all),
     .vectors = N(vectors),

@@ -22,6 +22,13 @@ enum {
     FGD_CHUNK_ROWS = 128,       /* a chunk, whose gradient one thread sums before it is added to the others in order, */
     FGD_CHUNK_ELEMENTS = 16384, /* has at least so many rows, and about so many numbers, */
     FGD_MAX_CHUNKS = 256,       /* or more, where there would be more chunks than this */
+    FGD_FULL_CHUNKS = 64,       /* all rows at once: at most so many chunks, */
+    FGD_FULL_ELEMENTS = 16384,  /* each of so many numbers at least, */
+    FGD_FULL_SPARSE = 16,       /* of sparse rows so many for each sum, */
+    FGD_FULL_SUMS = 4194304,    /* and no more sums than this in all; */
+    FGD_FULL_RUN = 512,         /* so many rows are summed in their own dtype before double; */
+    FGD_FULL_GROUP = 16,        /* sparse rows between product and gradient; */
+    FGD_GRAM_CHUNKS = 8,        /* the same for products of columns */
     FGD_SUM_PARTS = 64,         /* parts of a sum over one array */
     FGD_LINE_BYTES = 64,        /* a line of the caches */
     FGD_LINE_ELEMENTS = 64,     /* threads meet on multiples of this, so that they share no cache line */
@@ -49,5 +56,8 @@ enum {
     16.0 /* multiplications of a matrix product that cost as much as an element of a step */
 #define FGD_SERIAL_SUM 262144.0
 #define FGD_SERIAL_BATCH 30000.0
+
+/* A pivot below this part of its column's square is rounding. */
+#define FGD_PIVOT 1e-12
 
 #endif

@@ -599,6 +599,9 @@ cdef double _at_least(double least, double given, str name) except? -1:
     return given
 
 
+include "_full.pxi"
+
+
 # --------------------------------------------------------------------------------------- reductions
 def all_finite(object x):
     """Whether an array of float32 or float64 holds finite numbers only."""

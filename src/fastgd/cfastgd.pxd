@@ -203,6 +203,13 @@ cdef extern from "fastgd.h" nogil:
 
     ptrdiff_t fgd_n_visited(const fgd_rows *rows)
 
+    ctypedef struct fgd_point:
+        int loss
+        double loss_parameter
+        ptrdiff_t n_outputs
+        const void *weights
+        void *predictions
+
     ctypedef struct fgd_typed_kernels:
         fgd_status (*train)(void *params, void **state, double *loss_sum, ptrdiff_t *failed,
                             void *scratch, const fgd_rows *rows, const fgd_stretch *stretch,
@@ -211,6 +218,16 @@ cdef extern from "fastgd.h" nogil:
                                ptrdiff_t batch_size) noexcept nogil
         void (*evaluate)(void *value, void *derivative, const void *y, const void *prediction,
                          int loss, double loss_parameter, ptrdiff_t n) noexcept nogil
+        double (*full_gradient)(double *gradient, void *scratch, const fgd_rows *rows,
+                                const fgd_point *point, int threads) noexcept nogil
+        size_t (*full_scratch)(const fgd_rows *rows, ptrdiff_t n_outputs) noexcept nogil
+        void (*column_moments)(double *moments, const fgd_rows *rows,
+                               const void *weight) noexcept nogil
+        void (*gram)(double *gram, void *scratch, const fgd_rows *rows, const void *weight,
+                     int threads) noexcept nogil
+        size_t (*gram_scratch)(const fgd_rows *rows) noexcept nogil
+        void (*factor)(void *a, ptrdiff_t n) noexcept nogil
+        void (*solve)(void *x, const void *r, ptrdiff_t n, int back) noexcept nogil
         int (*all_finite)(const void *x, ptrdiff_t n) noexcept nogil
 
     ctypedef struct fgd_kernels:

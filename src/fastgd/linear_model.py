@@ -4,7 +4,8 @@ Change the import, keep the code; then ask for mini-batches (``batch_size``), an
 (``optimizer``), block-wise shuffling (``shuffle="block"``), several targets, sparse matrices with
 indices of 64 bits, your own rows for validation. Needs the extra ``[sklearn]``.
 
-The estimators stand in `_linear_classifier`, `_linear_regressor` and `_linear_one_class`. What they
+The estimators stand in `_linear_classifier`, `_linear_regressor` and `_linear_one_class`; those
+solved to convergence in `_linear_logistic` and `_linear_glm`, over `_solvers`. What they
 share is in `_linear_base`, what they refuse in `_linear_input`, the rows held out in
 `_linear_validation`, what is seen of training in `_linear_progress`, and the loop in `train`.
 """
@@ -17,7 +18,16 @@ except ImportError as error:  # pragma: no cover - the test environment has it
     ) from error
 
 from ._linear_classifier import SGDClassifier
+from ._linear_glm import GLMRegressor, Ridge
+from ._linear_logistic import LogisticRegression
 from ._linear_one_class import SGDOneClassSVM
 from ._linear_regressor import SGDRegressor
 
-__all__ = ["SGDClassifier", "SGDOneClassSVM", "SGDRegressor"]
+__all__ = [
+    "GLMRegressor",
+    "LogisticRegression",
+    "Ridge",
+    "SGDClassifier",
+    "SGDOneClassSVM",
+    "SGDRegressor",
+]
