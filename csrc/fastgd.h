@@ -303,6 +303,25 @@ typedef struct {
     void *predictions;   /* (n_outputs, n_rows), or NULL: written to */
 } fgd_point;
 
+typedef enum { FGD_SAG = 0, FGD_SAGA = 1, FGD_SVRG = 2 } fgd_reduced;
+
+/* Steps of single rows whose variance is reduced (reduced.inl.h). Weights and means are (n_features + 1, n_outputs), the
+ * intercepts last; a row's gradient counts 1 / total in the mean, and scale times in a step. */
+typedef struct {
+    int kind; /* fgd_reduced */
+    int loss;
+    double loss_parameter;
+    ptrdiff_t n_outputs;
+    int fit_intercept;
+    double step, l2, l1, total, scale;
+    double *w, *mean, *memory; /* memory: (n_rows, n_outputs) */
+    const int64_t *order;      /* (n_steps,) rows */
+    ptrdiff_t n_steps;
+    int64_t *since; /* (n_features,) zeros, before and after: of sparse rows, the steps that a column has had */
+    double *sums;   /* (n_outputs,) scratch */
+    void *scratch;  /* 2 * n_outputs * FGD_GROUP_MAX elements */
+} fgd_reduction;
+
 /* ------------------------------------------------------------------------------------------------ the kernels */
 
 typedef struct {
@@ -362,6 +381,9 @@ typedef struct {
     /* the upper triangle of a, (n, n), becomes R with R'R = a; x becomes R'^-1 x, or R^-1 x if `back` */
     void (*factor)(void *a, ptrdiff_t n);
     void (*solve)(void *x, const void *r, ptrdiff_t n, int back);
+    void (*reduce_variance)(const fgd_reduction *reduction, const fgd_rows *rows);
+    /* the largest of the rows' weighted squared lengths */
+    double (*longest_row)(const fgd_rows *rows);
     /* reductions */
     int (*all_finite)(const void *x, ptrdiff_t n);
     double (*sum)(const void *x, ptrdiff_t n);

@@ -422,8 +422,6 @@ static void N(gram)(double *restrict gram, void *memory, const fgd_rows *rows, c
     }
 }
 
-#undef FGD_AT
-
 /* --------------------------------------------------------------------------------------------- preconditioner */
 
 /* a, of which the upper triangle is read, becomes R with R'R = a. A pivot that rounding has left nothing of is replaced

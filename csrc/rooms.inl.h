@@ -17,6 +17,7 @@
 #include "sparse.inl.h"
 #include "train.inl.h"
 #include "full.inl.h"
+#include "reduced.inl.h"
 
 static const fgd_typed_kernels N(kernels) = {
     .prepare = N(prepare),
@@ -46,6 +47,8 @@ static const fgd_typed_kernels N(kernels) = {
     .gram_scratch = N(gram_scratch),
     .factor = N(factor),
     .solve = N(solve),
+    .reduce_variance = N(reduce_variance),
+    .longest_row = N(longest_row),
     .all_finite = N(all_finite),
     .sum = N(sum_all),
     .vectors = N(vectors),

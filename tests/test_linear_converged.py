@@ -9,7 +9,7 @@ import scipy.sparse as sp
 from numpy.testing import assert_allclose, assert_array_equal
 
 import fastgd
-from fastgd import _solvers
+from fastgd import _solvers, _solvers_first_order
 
 sklearn = pytest.importorskip("sklearn")
 from sklearn import datasets, linear_model  # noqa: E402 - after the check that it is there
@@ -17,9 +17,10 @@ from sklearn.base import clone  # noqa: E402
 from sklearn.exceptions import ConvergenceWarning  # noqa: E402
 from sklearn.utils.estimator_checks import parametrize_with_checks  # noqa: E402
 
+from fastgd._linear_converged import L1_SOLVERS  # noqa: E402
 from fastgd.linear_model import GLMRegressor, LogisticRegression, Ridge  # noqa: E402
 
-SOLVERS = list(_solvers.SOLVERS)
+SOLVERS = list(_solvers_first_order.SOLVERS)
 QUASI_NEWTON = ["auto", "lbfgs"]
 SCALES = np.logspace(-2, 2, 30)
 
@@ -138,6 +139,112 @@ def test_expectiles_are_ordered():
     X, y = datasets.load_diabetes(return_X_y=True)
     means = [GLMRegressor("expectile", expectile=e).fit(X, y).intercept_ for e in (0.1, 0.5, 0.9)]
     assert means[0] < means[1] < means[2]
+
+
+# ---- first-order solvers -------------------------------------------------------------------------
+
+FIRST_ORDER = [solver for solver in SOLVERS if solver not in QUASI_NEWTON]
+WITH_L1 = [solver for solver in L1_SOLVERS if solver != "auto"]
+
+
+def thinned(X):
+    """Half of the elements, and the others zero."""
+    return np.where(np.random.default_rng(0).random(X.shape) < 0.5, X, 0)
+
+
+@pytest.mark.parametrize("solver", FIRST_ORDER)
+@pytest.mark.parametrize("data", [cancer, wine])
+def test_first_order_solvers_get_there(data, solver):
+    """Protects agd, sag, saga and svrg: dense, sparse with steps that wait, weighted, softmax."""
+    X, y = data()
+    X = thinned(X)
+    weights = np.random.default_rng(0).choice([0.5, 1.0, 2.0], len(y))
+    theirs = LogisticRegression(C=0.03, tol=1e-12).fit(X, y, weights)
+    options = {"C": 0.03, "tol": 1e-9, "max_iter": 3000, "random_state": 0, "solver": solver}
+    fits = [LogisticRegression(**options).fit(R, y, weights) for R in (X, sp.csr_array(X))]
+    for ours in fits:
+        assert_close(ours, theirs)
+        assert ours.optimality_ <= 1e-9
+    assert_allclose(fits[0].coef_, fits[1].coef_, atol=1e-7)
+
+
+@pytest.mark.parametrize("solver", FIRST_ORDER)
+def test_first_order_solvers_of_regressions(solver):
+    """Protects their steps for losses of other curvature, and without an intercept."""
+    X, y = datasets.load_diabetes(return_X_y=True)
+    X = scaled(X)
+    for loss in ("squared_error", "huber", "expectile", "squared_epsilon_insensitive"):
+        options = {
+            "alpha": 0.3,
+            "epsilon": 50.0,
+            "expectile": 0.8,
+            "fit_intercept": loss == "huber",
+        }
+        theirs = GLMRegressor(loss, tol=1e-9, **options).fit(X, y)
+        for rows in (X, sp.csr_array(X)):
+            ours = GLMRegressor(loss, tol=1e-6, max_iter=5000, solver=solver, **options)
+            assert_close(ours.fit(rows, y), theirs)
+    ridge = Ridge(alpha=100.0, tol=1e-8, solver=solver).fit(X, y)
+    assert_close(ridge, linear_model.Ridge(alpha=100.0).fit(X, y))
+
+
+@pytest.mark.parametrize("l1_ratio", [0.5, 1.0])
+@pytest.mark.parametrize("solver", WITH_L1)
+def test_l1_makes_coefficients_zero(solver, l1_ratio):
+    """Protects L1: the same zeros as scikit-learn's saga, dense and where steps wait."""
+    X, y = cancer()
+    X = thinned(X)
+    options = {"C": 0.03, "l1_ratio": l1_ratio, "random_state": 0}
+    theirs = linear_model.LogisticRegression(solver="saga", tol=1e-9, max_iter=10_000, **options)
+    theirs.fit(X, y)
+    for rows in (X, sp.csr_array(X)):
+        ours = LogisticRegression(solver=solver, tol=1e-8, max_iter=10_000, **options)
+        ours.fit(rows, y)
+        assert_array_equal(ours.coef_ == 0, theirs.coef_ == 0)
+        assert_allclose(ours.coef_, theirs.coef_, atol=1e-5)
+        assert ours.optimality_ <= 1e-8
+
+
+def test_l1_of_other_models():
+    """Protects L1 of a softmax and of a GLM: "auto" is agd there."""
+    X, y = wine()
+    ours = LogisticRegression(C=0.1, l1_ratio=1.0, tol=1e-8, max_iter=2000).fit(X, y)
+    theirs = linear_model.LogisticRegression(
+        C=0.1, l1_ratio=1.0, solver="saga", tol=1e-9, max_iter=20_000
+    ).fit(X, y)
+    assert_array_equal(ours.coef_ == 0, theirs.coef_ == 0)
+    assert_close(ours, theirs, 1e-4)
+    X, y = datasets.load_diabetes(return_X_y=True)
+    ours = GLMRegressor("squared_error", alpha=1.0, l1_ratio=1.0, tol=1e-7, max_iter=2000)
+    assert_close(ours.fit(X, y), linear_model.Lasso(alpha=1.0, tol=1e-12).fit(X, y), 1e-5)
+
+
+@pytest.mark.parametrize("solver", ["sag", "saga", "svrg"])
+def test_seeds_and_threads_of_rows(solver, n_threads, assert_same_bits):
+    """Protects reproducibility: random_state alone decides."""
+    X, y = cancer()
+    options = {"solver": solver, "max_iter": 3, "tol": 0}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        fits = [LogisticRegression(random_state=s, **options).fit(X, y) for s in (1, 1, 2)]
+    assert_same_bits(fits[0].coef_, fits[1].coef_)
+    assert (fits[0].coef_ != fits[2].coef_).any()
+
+
+def test_columns_that_stand_twice_add_up():
+    """Protects the steps that wait from rows that have a column twice."""
+    X = sp.csr_array((np.array([1.0, 2.0, -3.0, 1.0]), [0, 0, 0, 1], [0, 2, 3, 4]), shape=(3, 2))
+    for solver in SOLVERS:
+        model = LogisticRegression(solver=solver, tol=1e-7, max_iter=1000)
+        other = clone(model).fit(X.toarray(), [1, 0, 1])
+        assert_allclose(model.fit(X, [1, 0, 1]).coef_, other.coef_, atol=1e-5)
+    assert X.nnz == 4
+
+
+def test_losses_of_unbounded_curvature_have_no_step_for_rows():
+    """Protects from steps of rows whose length nothing bounds."""
+    with pytest.raises(ValueError, match="solver must be one that needs no bound"):
+        GLMRegressor("poisson", solver="sag").fit([[1.0], [2.0]], [1.0, 2.0])
 
 
 # ---- many rows -----------------------------------------------------------------------------------
@@ -298,7 +405,7 @@ def test_numbers_that_are_not_finite_are_found(model, value):
 def test_too_few_iterations_are_said(capsys):
     """Protects the warning, and what verbose prints."""
     X, y = wine()
-    with pytest.warns(ConvergenceWarning, match=r"lbfgs failed to converge after 2 iterations"):
+    with pytest.warns(ConvergenceWarning, match="lbfgs failed to converge after 2 iterations"):
         LogisticRegression(max_iter=2, tol=1e-12, solver="lbfgs", verbose=1).fit(X, y)
     assert capsys.readouterr().out.count("largest absolute gradient") == 2
 

@@ -122,3 +122,72 @@ def solve(object x, object r, bint back):
     cdef const void *factor = _data(r, "r", c.FGD_FLOAT64, n * n, False)
     with nogil:
         c.fgd_active.dtype[<int>c.FGD_FLOAT64].solve(data, factor, n, back)
+
+
+cdef dict _reduced = {"sag": c.FGD_SAG, "saga": c.FGD_SAGA, "svrg": c.FGD_SVRG}
+
+
+def reduce_variance(object w, object mean, object memory, object X, object y, object sample_weight,
+                    cnp.ndarray order, *, str kind, loss, double loss_parameter, double step,
+                    double l2, double l1, double total, bint fit_intercept):
+    """Take steps of single rows whose variance is reduced, in place.
+
+    Parameters
+    ----------
+    w, mean : ndarray of shape (n_features + 1, n_outputs)
+        Weights, and the mean of the rows' gradients that `memory` stands for; the intercepts last.
+    memory : ndarray of shape (n_rows, n_outputs)
+        Derivatives of the rows' weighted losses with respect to their predictions.
+    X : ndarray or CSR matrix of shape (n_rows, n_features)
+        No column stands twice in a row.
+    y, sample_weight : ndarray of shape (n_rows,)
+        `sample_weight` may be None.
+    order : ndarray
+        The row of each step, int64.
+    kind : {"sag", "saga", "svrg"}
+        The method.
+    loss : str or None
+        A name from ``LOSSES``; None is softmax's cross-entropy.
+    loss_parameter : float
+        The loss's own parameter.
+    step, l2, l1 : float
+        Length of the steps, and strengths of the penalties.
+    total : float
+        Sum of the rows' weights: what their gradients are divided by in the mean.
+    fit_intercept : bool
+        Whether the intercepts move.
+    """
+    cdef c.fgd_rows rows
+    cdef int dtype = _fill_rows(&rows, X, y, sample_weight)
+    cdef c.fgd_reduction r
+    r.n_outputs = w.shape[1]
+    cdef Py_ssize_t size = (rows.n_features + 1) * r.n_outputs
+    r.kind, r.loss = _reduced[kind], LOSSES[loss]["number"] if loss is not None else 0
+    r.loss_parameter, r.fit_intercept = loss_parameter, fit_intercept
+    r.step, r.l2, r.l1, r.total, r.scale = step, l2, l1, total, rows.n_rows / total
+    r.w = <double *>_data(w, "w", c.FGD_FLOAT64, size, True)
+    r.mean = <double *>_data(mean, "mean", c.FGD_FLOAT64, size, True)
+    r.memory = <double *>_data(memory, "memory", c.FGD_FLOAT64, rows.n_rows * r.n_outputs, True)
+    if order.dtype != np.int64 or not order.flags.c_contiguous \
+            or (order.size and not 0 <= order.min() <= order.max() < rows.n_rows):
+        raise ValueError(f"order must be an int64 array of numbers of the {rows.n_rows} rows")
+    if r.n_outputs > 1 and not (0 <= y.min() and y.max() < r.n_outputs):
+        raise ValueError(f"y must hold numbers from 0 to {r.n_outputs - 1}")
+    r.order, r.n_steps = <const int64_t *>cnp.PyArray_DATA(order), order.size
+    cdef cnp.ndarray since = np.zeros(rows.n_features, dtype=np.int64)
+    cdef cnp.ndarray sums = np.empty(r.n_outputs)
+    cdef cnp.ndarray scratch = np.empty(2 * r.n_outputs * c.FGD_GROUP_MAX)
+    r.since, r.sums = <int64_t *>cnp.PyArray_DATA(since), <double *>cnp.PyArray_DATA(sums)
+    r.scratch = cnp.PyArray_DATA(scratch)
+    with nogil:
+        c.fgd_active.dtype[dtype].reduce_variance(&r, &rows)
+
+
+def longest_row(object X, object sample_weight):
+    """Largest square of a row's length times its weight; `sample_weight` may be None."""
+    cdef c.fgd_rows rows
+    cdef int dtype = _fill_rows(&rows, X, None, sample_weight)
+    cdef double longest
+    with nogil:
+        longest = c.fgd_active.dtype[dtype].longest_row(&rows)
+    return longest

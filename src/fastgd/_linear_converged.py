@@ -10,17 +10,18 @@ from numpy.typing import ArrayLike
 from scipy.sparse import issparse
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import assert_all_finite
+from sklearn.utils import assert_all_finite, check_random_state
 from sklearn.utils.extmath import safe_sparse_dot
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from . import _core
 from ._linear_input import Array, finite, naming, row_weights
-from ._solvers import SOLVERS, Floats, Look, Objective, Result, Stop
+from ._solvers import Floats, Look, Objective, Result, Stop
+from ._solvers_first_order import BY_ROWS, SOLVERS
 
 __all__ = ["L1_SOLVERS", "ConvergedModel", "start_from"]
 
-L1_SOLVERS: tuple[str, ...] = ()
+L1_SOLVERS = ("auto", "agd", "saga", "svrg")
 
 
 class ConvergedModel(BaseEstimator):  # type: ignore[misc]
@@ -69,7 +70,12 @@ class ConvergedModel(BaseEstimator):  # type: ignore[misc]
             raise TypeError("y must be dense; got a sparse matrix")
         if target.dtype.kind in "fc":
             assert_all_finite(target, input_name="y", estimator_name=type(self).__name__)
-        return _core.CSR(rows) if issparse(rows) else rows, target
+        if not issparse(rows):
+            return rows, target
+        if self.solver in BY_ROWS and not rows.has_canonical_format:
+            rows = rows.copy()
+            rows.sum_duplicates()
+        return _core.CSR(rows), target
 
     def _weights(self, X: Any, given: ArrayLike | None) -> Array | None:
         """Weights of the rows, finite and not negative; None for ones."""
@@ -102,13 +108,19 @@ class ConvergedModel(BaseEstimator):  # type: ignore[misc]
                 f"largest absolute gradient {look.largest:.3g}"
             )
 
+        name = "agd" if self.solver == "auto" and objective.l1 else self.solver
+        options: dict[str, Any] = {}
+        if name in BY_ROWS:
+            state = check_random_state(self.random_state)
+            options["seed"] = int(state.randint(np.iinfo(np.int32).max))
         try:
-            result = SOLVERS[self.solver](
+            result = SOLVERS[name](
                 objective,
                 w,
                 stop=stop,
                 max_iter=max_iter,
                 report=report if self.verbose else None,
+                **options,
             )
         except _core.DivergenceError:
             X = objective.X
@@ -117,9 +129,10 @@ class ConvergedModel(BaseEstimator):  # type: ignore[misc]
             raise
         if not (result.converged or result.stalled):
             warnings.warn(
-                f"{self.solver} failed to converge after {result.n_iter} iterations: the largest "
-                f"absolute element of the gradient is {result.look.largest:.3g}. Increase max_iter "
-                f"(got {max_iter}) or tol, or scale the data.",
+                f"{name} failed to converge after {result.n_iter} iterations. The max_iter was "
+                "reached which means the coef_ did not converge: the largest absolute element of "
+                f"the gradient is {result.look.largest:.3g}. Increase max_iter (got {max_iter}) or "
+                "tol, or scale the data.",
                 ConvergenceWarning,
                 stacklevel=3,
             )

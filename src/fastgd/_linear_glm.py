@@ -14,7 +14,8 @@ from sklearn.utils.validation import column_or_1d
 from . import _core
 from ._linear_converged import L1_SOLVERS, ConvergedModel, start_from
 from ._linear_input import Array, target_domain
-from ._solvers import SOLVERS, Floats, Objective, Stop, small
+from ._solvers import Floats, Objective, Stop, small
+from ._solvers_first_order import SOLVERS
 
 __all__ = ["GLMRegressor", "Ridge"]
 
@@ -46,12 +47,12 @@ class Ridge(MultiOutputMixin, RegressorMixin, ConvergedModel):  # type: ignore[m
     tol : float, default=1e-4
         Stop where the gradient says that no prediction is further from the solution's, in the root
         of their mean square, than this part of the targets' standard deviation.
-    solver : {"auto", "lbfgs"}, default="auto"
+    solver : {"auto", "lbfgs", "agd", "sag", "saga", "svrg"}, default="auto"
         As in :class:`LogisticRegression`.
     positive : False, default=False
         Only False.
     random_state : int, RandomState or None, default=None
-        Of no effect.
+        Seed of the rows that "sag", "saga" and "svrg" draw.
 
     Attributes
     ----------
@@ -214,7 +215,8 @@ class GLMRegressor(RegressorMixin, ConvergedModel):  # type: ignore[misc]
     alpha : float, default=1.0
         Strength of the penalty.
     l1_ratio : float, default=0.0
-        Part of L1 in the penalty; only 0 so far. Keyword-only.
+        Part of L1 in the penalty, ``alpha * (l1_ratio * ||coef||_1 + (1 - l1_ratio) / 2 *
+        ||coef||**2)``; above 0 only by solvers "auto", "agd", "saga" and "svrg". Keyword-only.
     power : float, default=1.5
         Of "tweedie": the variance is the prediction to this power. Keyword-only.
     epsilon : float, default=0.1
@@ -224,7 +226,7 @@ class GLMRegressor(RegressorMixin, ConvergedModel):  # type: ignore[misc]
         Of "expectile": which one. Keyword-only.
     fit_intercept : bool, default=True
         Whether to fit an intercept, which is not penalised.
-    solver : {"auto", "lbfgs"}, default="auto"
+    solver : {"auto", "lbfgs", "agd", "sag", "saga", "svrg"}, default="auto"
         As in :class:`LogisticRegression`.
     max_iter : int, default=100
         Iterations at most.
@@ -235,7 +237,7 @@ class GLMRegressor(RegressorMixin, ConvergedModel):  # type: ignore[misc]
     verbose : int, default=0
         Above 0, print objective and gradient of each iteration.
     random_state : int, RandomState or None, default=None
-        Of no effect.
+        Seed of the rows that "sag", "saga" and "svrg" draw.
 
     Attributes
     ----------
@@ -345,6 +347,7 @@ class GLMRegressor(RegressorMixin, ConvergedModel):  # type: ignore[misc]
                 self.loss,
                 self._loss_parameter(),
                 l2=self.alpha * (1 - self.l1_ratio),
+                l1=self.alpha * self.l1_ratio,
                 fit_intercept=self.fit_intercept,
             )
             if self.l1_ratio and self.solver not in L1_SOLVERS:

@@ -13,7 +13,8 @@ from sklearn.utils.extmath import softmax
 
 from ._linear_converged import L1_SOLVERS, ConvergedModel, start_from
 from ._linear_input import Array, labels_in, naming
-from ._solvers import SOLVERS, Floats, Objective, small
+from ._solvers import Floats, Objective, small
+from ._solvers_first_order import SOLVERS
 
 __all__ = ["LogisticRegression"]
 
@@ -31,7 +32,7 @@ class LogisticRegression(LinearClassifierMixin, SparseCoefMixin, ConvergedModel)
     C : float, default=1.0
         Inverse of the penalty's strength; inf for none.
     l1_ratio : float, default=0.0
-        Part of L1 in the penalty; only 0 so far.
+        Part of L1 in the penalty; above 0 only by solvers "auto", "agd", "saga" and "svrg".
     dual : False, default=False
         Only False.
     tol : float, default=1e-4
@@ -44,12 +45,14 @@ class LogisticRegression(LinearClassifierMixin, SparseCoefMixin, ConvergedModel)
     class_weight : dict, "balanced" or None, default=None
         Weights of the classes.
     random_state : int, RandomState or None, default=None
-        Of no effect.
-    solver : {"auto", "lbfgs"}, default="auto"
+        Seed of the rows that "sag", "saga" and "svrg" draw.
+    solver : {"auto", "lbfgs", "agd", "sag", "saga", "svrg"}, default="auto"
         "lbfgs" is L-BFGS in coordinates scaled by the Hessian's diagonal. "auto" is L-BFGS in the
         coordinates that the Hessian of a sample of the rows gives, from the minimum of that
         sample: a few looks at all rows are enough, however the columns are scaled. Where X is
-        sparse or has very many columns it is "lbfgs".
+        sparse or has very many columns it is "lbfgs", and with L1 "agd". That is accelerated
+        gradient descent in the coordinates of "lbfgs"; "sag", "saga" and "svrg" step row by row,
+        and want columns of about one scale.
     max_iter : int, default=100
         Iterations at most: looks at all rows, about.
     verbose : int, default=0
@@ -171,7 +174,7 @@ class LogisticRegression(LinearClassifierMixin, SparseCoefMixin, ConvergedModel)
                 )
             l2, l1 = self._strengths()
             objective = self._objective(rows, target, classes, sample_weight)
-            objective.l2 = l2 / objective.total
+            objective.l2, objective.l1 = l2 / objective.total, l1 / objective.total
             result = self._solve(
                 objective,
                 self._start(objective, classes),

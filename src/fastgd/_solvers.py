@@ -21,7 +21,19 @@ from . import _core
 from ._line_search import Point as Trial
 from ._line_search import strong_wolfe
 
-__all__ = ["Objective", "Result", "minimize_lbfgs", "minimize_sampled", "small"]
+__all__ = [
+    "Diagonal",
+    "Floats",
+    "Look",
+    "Objective",
+    "Report",
+    "Result",
+    "Stop",
+    "look_at",
+    "minimize_diagonal",
+    "minimize_sampled",
+    "small",
+]
 
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
@@ -44,11 +56,24 @@ _SLOW = 0.3  # the gradient should at least have shrunk so much
 
 
 class Look(NamedTuple):
-    """What one look at all rows shows: value and gradient of the objective."""
+    """What one look at all rows shows.
+
+    Attributes
+    ----------
+    w : ndarray
+        Where.
+    value : float
+        The objective.
+    grad : ndarray
+        Gradient of its smooth part.
+    subgrad : ndarray
+        Smallest subgradient of all of it: zero at the minimum; without L1 the gradient.
+    """
 
     w: Floats
     value: float
     grad: Floats
+    subgrad: Floats
 
     @property
     def finite(self) -> bool:
@@ -57,13 +82,13 @@ class Look(NamedTuple):
 
     @property
     def largest(self) -> float:
-        """Largest absolute value in the gradient."""
-        return float(np.abs(self.grad).max())
+        """Largest absolute value in the subgradient."""
+        return float(np.abs(self.subgrad).max())
 
 
 @dataclass
 class Objective:
-    """Mean loss of a linear model over weighted rows, plus a penalty.
+    """Mean loss of a linear model over weighted rows, plus penalties.
 
     Parameters
     ----------
@@ -73,8 +98,8 @@ class Objective:
         Of the dtype of X; `sample_weight` may be None.
     loss : str
         Name of a pointwise loss; None is softmax's cross-entropy of `n_outputs` classes.
-    l2 : float
-        Strength of the penalty ``l2 / 2 ||coef||^2``.
+    l2, l1 : float
+        Strengths of the penalty ``l2 / 2 ||coef||^2 + l1 ||coef||_1``.
     """
 
     X: Any
@@ -84,6 +109,7 @@ class Objective:
     loss_parameter: float = 0.0
     n_outputs: int = 1
     l2: float = 0.0
+    l1: float = 0.0
     fit_intercept: bool = True
     n_threads: int = 0
     looks: int = 0
@@ -115,7 +141,14 @@ class Objective:
         if not self.fit_intercept:
             grad[:, -1] = 0
         penalty = 0.5 * self.l2 * float(np.vdot(weights, weights)) if self.l2 else 0.0
-        return Look(w, value / self.total + penalty, grad.ravel())
+        subgrad = grad
+        if self.l1:
+            penalty += self.l1 * float(np.abs(weights).sum())
+            subgrad = grad + self.l1 * np.sign(weights)
+            flat = weights == 0
+            flat[:, -1] = False
+            subgrad[flat] -= np.clip(subgrad[flat], -self.l1, self.l1)
+        return Look(w, value / self.total + penalty, grad.ravel(), subgrad.ravel())
 
     def sums(self, w: Floats, predictions: Array | None = None) -> tuple[float, Floats]:
         """Sum of the losses and its gradient; `predictions`, (n_outputs, n_rows), are written."""
@@ -150,6 +183,17 @@ class Objective:
         if w.any():
             self.sums(w, p)
         return p
+
+    def derivatives(self, w: Floats) -> Floats:
+        """Differentiate the rows' weighted losses with respect to their predictions."""
+        if self.loss is None:
+            d = self.probabilities(w).astype(np.float64)
+            d[self.y.astype(np.intp), np.arange(len(self.y))] -= 1
+        else:
+            p = self.predictions(w)[0]
+            d = _core.evaluate_loss(self.loss, self.y, p, self.loss_parameter)[1][None]
+            d = d.astype(np.float64)
+        return d if self.sample_weight is None else d * self.sample_weight
 
     def probabilities(self, w: Floats) -> Array:
         """Softmax of the predictions."""
@@ -220,6 +264,27 @@ class Diagonal:
         squares = np.maximum(squares - self._means * sums, 1e-6 * squares) + objective.l2
         squares[squares == 0] = 1.0
         self._roots: Floats = np.sqrt(squares)
+
+    def coordinates(self, w: Floats) -> Floats:
+        """Multiply with the factor: R w."""
+        given, out = w.reshape(self._shape), np.empty(self._shape)
+        out[:, :-1] = given[:, :-1] * self._roots
+        out[:, -1] = (given[:, -1] + given[:, :-1] @ self._means) * math.sqrt(self._weight)
+        return out.ravel()
+
+    def gradient(self, grad: Floats) -> Floats:
+        """Multiply with the factor's transpose: R' grad."""
+        given, out = grad.reshape(self._shape), np.empty(self._shape)
+        out[:, -1] = given[:, -1] * math.sqrt(self._weight)
+        out[:, :-1] = given[:, :-1] * self._roots + out[:, -1:] * self._means
+        return out.ravel()
+
+    def shrunk(self, x: Floats, strength: float) -> Floats:
+        """Move each weight towards zero, as far as an L1 penalty would."""
+        out = x.reshape(self._shape).copy()
+        coef = out[:, :-1]
+        coef -= np.clip(coef, -strength / self._roots, strength / self._roots)
+        return out.ravel()
 
     def covariant(self, grad: Floats) -> Floats:
         """Solve with the factor's transpose."""
@@ -318,7 +383,8 @@ class Result:
     stalled: bool = False
 
 
-Stop = Callable[[Look, Floats], bool]  # of a look, and its gradient in the coordinates
+Stop = Callable[[Look, Floats], bool]  # of a look, and its subgradient in the coordinates
+Report = Callable[[int, Look], None]  # of the number of iterations, and the look after them
 
 
 def look_at(objective: Objective, w: Floats) -> Look:
@@ -342,7 +408,7 @@ def small(tol: float) -> Stop:
     return lambda look, _: look.largest <= tol
 
 
-def minimize_lbfgs(
+def descend(
     objective: Objective,
     start: Look,
     metric: Callable[[Floats], Metric],
@@ -350,7 +416,7 @@ def minimize_lbfgs(
     stop: Stop,
     max_iter: int,
     renew: bool = False,
-    report: Callable[[int, Look], None] | None = None,
+    report: Report | None = None,
 ) -> Result:
     """Minimise by L-BFGS in the coordinates of a metric.
 
@@ -485,9 +551,13 @@ def minimize_sampled(
     *,
     stop: Stop,
     max_iter: int,
-    report: Callable[[int, Look], None] | None = None,
+    report: Report | None = None,
 ) -> Result:
-    """Minimise by L-BFGS in the best coordinates that the shape of X allows."""
+    """Minimise by L-BFGS in the best coordinates that the shape of X allows.
+
+    Those of the Hessian, of all rows if they are few, else of a sample; its diagonal where X is
+    sparse or has very many columns.
+    """
     n_rows, n_features = objective.X.shape
     size = 0 if objective.sparse else sample_size(n_rows, n_features, objective.X.itemsize)
     sample = objective.sample(size) if 0 < size < n_rows else objective
@@ -500,7 +570,7 @@ def minimize_sampled(
         )
         w = found.look.w
     kind = Triangle if size else Diagonal
-    return minimize_lbfgs(
+    return descend(
         objective,
         look_at(objective, w),
         lambda w: kind(sample, w),
@@ -517,10 +587,10 @@ def minimize_diagonal(
     *,
     stop: Stop,
     max_iter: int,
-    report: Callable[[int, Look], None] | None = None,
+    report: Report | None = None,
 ) -> Result:
     """Minimise by L-BFGS in coordinates scaled by the Hessian's diagonal."""
-    return minimize_lbfgs(
+    return descend(
         objective,
         look_at(objective, w),
         lambda w: Diagonal(objective, w),
@@ -528,7 +598,3 @@ def minimize_diagonal(
         max_iter=max_iter,
         report=report,
     )
-
-
-SOLVERS = {"auto": minimize_sampled, "lbfgs": minimize_diagonal}
-"""The solvers by name."""

@@ -210,6 +210,31 @@ cdef extern from "fastgd.h" nogil:
         const void *weights
         void *predictions
 
+    ctypedef enum fgd_reduced:
+        FGD_SAG
+        FGD_SAGA
+        FGD_SVRG
+
+    ctypedef struct fgd_reduction:
+        int kind
+        int loss
+        double loss_parameter
+        ptrdiff_t n_outputs
+        int fit_intercept
+        double step
+        double l2
+        double l1
+        double total
+        double scale
+        double *w
+        double *mean
+        double *memory
+        const int64_t *order
+        ptrdiff_t n_steps
+        int64_t *since
+        double *sums
+        void *scratch
+
     ctypedef struct fgd_typed_kernels:
         fgd_status (*train)(void *params, void **state, double *loss_sum, ptrdiff_t *failed,
                             void *scratch, const fgd_rows *rows, const fgd_stretch *stretch,
@@ -228,6 +253,9 @@ cdef extern from "fastgd.h" nogil:
         size_t (*gram_scratch)(const fgd_rows *rows) noexcept nogil
         void (*factor)(void *a, ptrdiff_t n) noexcept nogil
         void (*solve)(void *x, const void *r, ptrdiff_t n, int back) noexcept nogil
+        void (*reduce_variance)(const fgd_reduction *reduction,
+                                const fgd_rows *rows) noexcept nogil
+        double (*longest_row)(const fgd_rows *rows) noexcept nogil
         int (*all_finite)(const void *x, ptrdiff_t n) noexcept nogil
 
     ctypedef struct fgd_kernels:
@@ -274,3 +302,8 @@ cdef extern from *:
     #endif
     """
     const char *FASTGD_VERSION
+
+
+cdef extern from "tuning.h" nogil:
+    enum:
+        FGD_GROUP_MAX
