@@ -134,10 +134,13 @@ class Objective:
     def __call__(self, w: Floats) -> Look:
         """Look at all rows."""
         value, grad = self.sums(w)
+        return self.penalised(w, value / self.total, grad / self.total)
+
+    def penalised(self, w: Floats, value: float, grad: Floats) -> Look:
+        """Add the penalties to the mean loss and its gradient, (n_outputs, n_features + 1)."""
         weights = w.reshape(self.shape).copy()
         weights[:, -1] = 0
-        grad /= self.total
-        grad += self.l2 * weights
+        grad = grad + self.l2 * weights
         if not self.fit_intercept:
             grad[:, -1] = 0
         penalty = 0.5 * self.l2 * float(np.vdot(weights, weights)) if self.l2 else 0.0
@@ -148,7 +151,7 @@ class Objective:
             flat = weights == 0
             flat[:, -1] = False
             subgrad[flat] -= np.clip(subgrad[flat], -self.l1, self.l1)
-        return Look(w, value / self.total + penalty, grad.ravel(), subgrad.ravel())
+        return Look(w, value + penalty, grad.ravel(), subgrad.ravel())
 
     def sums(self, w: Floats, predictions: Array | None = None) -> tuple[float, Floats]:
         """Sum of the losses and its gradient; `predictions`, (n_outputs, n_rows), are written."""

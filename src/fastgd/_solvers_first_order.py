@@ -118,6 +118,11 @@ def minimize_rows(kind: str) -> Callable[..., Result]:
             if n_iter == max_iter:
                 break
             rows.epoch()
+            guess = rows.guess()
+            likely = guess is None or stop(guess, space.covariant(guess.subgrad))
+            if guess is not None and not (likely or report or n_iter + 1 == max_iter):
+                here = guess
+                continue
             here = rows.look()
             if not here.finite:
                 raise _core.DivergenceError(
@@ -186,6 +191,13 @@ class _Rows:
                 total=o.total,
                 fit_intercept=o.fit_intercept,
             )
+
+    def guess(self) -> Look | None:
+        """Say what a look will show, by the mean of what is remembered; SVRG has forgotten it."""
+        if self._kind == "svrg" or not np.isfinite(self._w).all():
+            return None
+        w = np.ascontiguousarray(self._w.T).ravel()
+        return self._objective.penalised(w, math.nan, self._mean.T)
 
     def look(self) -> Look:
         """Look at all rows; SVRG's mean is that of the last look."""
