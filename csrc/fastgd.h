@@ -305,8 +305,8 @@ typedef struct {
 
 typedef enum { FGD_SAG = 0, FGD_SAGA = 1, FGD_SVRG = 2 } fgd_reduced;
 
-/* Steps of single rows whose variance is reduced (reduced.inl.h). Weights and means are (n_features + 1, n_outputs), the
- * intercepts last; a row's gradient counts 1 / total in the mean, and scale times in a step. */
+/* Steps of single rows whose variance is reduced (reduced.inl.h). Weights and means are (n_features + 1, n_outputs),
+ * the intercepts last; a row's gradient counts 1 / total in the mean, and scale times in a step. */
 typedef struct {
     int kind; /* fgd_reduced */
     int loss;
@@ -317,9 +317,10 @@ typedef struct {
     double *w, *mean, *memory; /* memory: (n_rows, n_outputs) */
     const int64_t *order;      /* (n_steps,) rows */
     ptrdiff_t n_steps;
-    int64_t *since; /* (n_features,) zeros, before and after: of sparse rows, the steps that a column has had */
-    double *sums;   /* (n_outputs,) scratch */
-    void *scratch;  /* 2 * n_outputs * FGD_GROUP_MAX elements */
+    int64_t *since;    /* (n_features,) zeros, before and after: of sparse rows, the steps that a column has had */
+    double *sums;      /* (n_outputs,) scratch */
+    void *scratch;     /* n_outputs * FGD_CLASS_ROWS elements, finite */
+    const void *zeros; /* (n_outputs,) */
 } fgd_reduction;
 
 /* ------------------------------------------------------------------------------------------------ the kernels */

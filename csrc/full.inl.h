@@ -9,49 +9,24 @@
 /* ------------------------------------------------------------------------------------------- losses of a group */
 
 /* d = weight l'(y, p); gives the sum of the weighted losses */
-typedef double N(group_loss)(T *d, const T *y, const T *p, const T *weight, ptrdiff_t n, T e);
-
-#define LOSS(name, ...)                                                                                                \
-    static double N(group_##name)(T *restrict d, const T *restrict y, const T *restrict p, const T *restrict weight,   \
-                                  ptrdiff_t n, T e)                                                                    \
-    {                                                                                                                  \
-        for (ptrdiff_t i = 0; i < n; i++) d[i] = N(name##_derivative)(y[i], p[i], e) * weight[i];                      \
-        return N(sum_losses)(y, p, weight, n, e, N(name##_value));                                                     \
-    }
-FGD_LOSS_RULES(LOSS)
-#undef LOSS
-
-static N(group_loss) *const N(group_losses)[] = {
-#define LOSS(name, ...) N(group_##name),
-    FGD_LOSS_RULES(LOSS)
-#undef LOSS
-};
-
-/* The same for predictions of all classes, (n_classes, FGD_GROUP_MAX), and y the class: -log of its softmax, whose
- * derivatives are the softmax itself, less one at y. Bishop, "Pattern recognition and machine learning", 2006, eq.
- * (4.108), (4.109). */
-static double N(group_softmax)(T *restrict d, const T *restrict y, const T *restrict p, const T *restrict weight,
-                               ptrdiff_t n, ptrdiff_t n_classes)
+static double N(group_loss)(T *restrict d, const T *y, T *p, T *weight, ptrdiff_t n, int loss, double e)
 {
-    T most[FGD_GROUP_MAX], total[FGD_GROUP_MAX];
-    for (ptrdiff_t i = 0; i < n; i++) most[i] = p[i], total[i] = 0;
-    for (const T *pk = p + FGD_GROUP_MAX; pk < p + n_classes * FGD_GROUP_MAX; pk += FGD_GROUP_MAX)
-        for (ptrdiff_t i = 0; i < n; i++) most[i] = pk[i] > most[i] ? pk[i] : most[i];
-    for (ptrdiff_t k = 0; k < n_classes * FGD_GROUP_MAX; k += FGD_GROUP_MAX)
-        for (ptrdiff_t i = 0; i < n; i++) {
-            const T beyond = p[k + i] - most[i];
-            d[k + i] = N(exp)(beyond) + (beyond - beyond); /* not finite: NaN */
-            total[i] += d[k + i];
-        }
+    T values[FGD_GROUP_MAX];
+    N(losses)[loss].evaluate(values, d, y, p, n, (T)e);
+    for (ptrdiff_t i = 0; i < n; i++) d[i] *= weight[i];
+    return N(sum_values)(values, p, weight, n);
+}
+
+/* The same for several outputs, in place: p of FGD_CLASS_ROWS rows, class by class, without the intercepts b. */
+static double N(group_softmax)(T *p, const T *y, const T *weight, const T *b, ptrdiff_t n, ptrdiff_t outputs)
+{
+    T values[FGD_CLASS_ROWS], padded[FGD_CLASS_ROWS] = {0};
+    memcpy(padded, y, (size_t)n * sizeof(T));
+    N(softmax_rows)(p, values, padded, b, outputs);
     double loss = 0;
-    for (ptrdiff_t i = 0; i < n; i++) {
-        const ptrdiff_t own = (ptrdiff_t)y[i] * FGD_GROUP_MAX + i;
-        loss += (double)weight[i] * (log((double)total[i]) + (double)(most[i] - p[own]));
-        total[i] = weight[i] / total[i];
-    }
-    for (ptrdiff_t k = 0; k < n_classes * FGD_GROUP_MAX; k += FGD_GROUP_MAX)
-        for (ptrdiff_t i = 0; i < n; i++) d[k + i] *= total[i];
-    for (ptrdiff_t i = 0; i < n; i++) d[(ptrdiff_t)y[i] * FGD_GROUP_MAX + i] -= weight[i];
+    for (ptrdiff_t i = 0; i < n; i++) loss += (double)(values[i] * weight[i]);
+    for (ptrdiff_t k = 0; k < outputs; k++)
+        for (ptrdiff_t i = 0; i < n; i++) p[k * FGD_CLASS_ROWS + i] *= weight[i];
     return loss;
 }
 
@@ -60,7 +35,7 @@ static double N(group_softmax)(T *restrict d, const T *restrict y, const T *rest
 typedef struct {
     double *totals; /* of the weights and the intercept of each output */
     T *sums;        /* of each output padded weights, then a vector for its intercept; sparse: see there */
-    T *p, *d;       /* (n_outputs, FGD_GROUP_MAX) */
+    T *p, *d;       /* of a group; several outputs: the same place, (n_outputs, FGD_CLASS_ROWS) */
     double loss;
 } N(full_chunk);
 
@@ -68,7 +43,7 @@ typedef struct {
     const fgd_rows *rows;
     const fgd_point *point;
     N(view) view;
-    T *copied, *w; /* dense: padded weights of each output */
+    T *copied, *w, *b; /* dense: padded weights of each output; intercepts */
     ptrdiff_t n_chunks, padded;
     char *chunks;
     size_t chunk_bytes, bytes;
@@ -104,8 +79,9 @@ static N(full_chunk) N(full_chunk_at)(N(full_job) *job, ptrdiff_t c)
     chunk.totals = N(place)(&used, memory, (n + 1) * (ptrdiff_t)sizeof(double)); /* and the loss */
     const ptrdiff_t n_sums = job->rows->indptr ? 2 * outputs * job->rows->n_features : outputs * (job->padded + W);
     chunk.sums = N(place)(&used, memory, n_sums * (ptrdiff_t)sizeof(T));
-    chunk.p = N(place)(&used, memory, outputs * FGD_GROUP_MAX * (ptrdiff_t)sizeof(T));
-    chunk.d = N(place)(&used, memory, outputs * FGD_GROUP_MAX * (ptrdiff_t)sizeof(T));
+    const ptrdiff_t group = outputs > 1 ? outputs * FGD_CLASS_ROWS : FGD_GROUP_MAX;
+    chunk.p = N(place)(&used, memory, group * (ptrdiff_t)sizeof(T));
+    chunk.d = outputs > 1 ? chunk.p : N(place)(&used, memory, group * (ptrdiff_t)sizeof(T));
     job->chunk_bytes = used;
     return chunk;
 }
@@ -117,6 +93,7 @@ static N(full_job) N(full_lay_out)(void *memory, const fgd_rows *rows, const fgd
     job.padded = (n - 1) / W * W + W;
     job.copied = N(place)(&job.bytes, memory, W * W * (ptrdiff_t)sizeof(T));
     job.w = N(place)(&job.bytes, memory, outputs * job.padded * (ptrdiff_t)sizeof(T));
+    job.b = N(place)(&job.bytes, memory, outputs * (ptrdiff_t)sizeof(T));
     job.n_chunks = N(full_chunks)(rows, outputs * (n + 1));
     (void)N(full_chunk_at)(&job, 0);
     job.chunks = N(place)(&job.bytes, memory, job.n_chunks * (ptrdiff_t)job.chunk_bytes);
@@ -133,19 +110,20 @@ static size_t N(full_scratch)(const fgd_rows *rows, ptrdiff_t n_outputs)
 static void N(weigh_group)(N(full_chunk) *chunk, const N(full_job) *job, ptrdiff_t row, ptrdiff_t length)
 {
     const fgd_point *at = job->point;
-    const T *weights = at->weights, *y = (const T *)job->rows->y + row;
+    const T *y = (const T *)job->rows->y + row;
     const T *given = job->rows->sample_weight ? (const T *)job->rows->sample_weight + row : NULL;
     T weight[FGD_GROUP_MAX];
     for (ptrdiff_t i = 0; i < length; i++) weight[i] = given ? given[i] : 1;
-    for (ptrdiff_t k = 0; k < at->n_outputs; k++) {
-        T *p = chunk->p + k * FGD_GROUP_MAX;
-        const T b = weights[k * (job->rows->n_features + 1) + job->rows->n_features];
-        for (ptrdiff_t i = 0; i < length; i++) p[i] += b;
-        if (at->predictions) memcpy((T *)at->predictions + k * job->rows->n_rows + row, p, (size_t)length * sizeof(T));
+    for (ptrdiff_t k = 0; at->predictions && k < at->n_outputs; k++) {
+        T *out = (T *)at->predictions + k * job->rows->n_rows + row;
+        for (ptrdiff_t i = 0; i < length; i++) out[i] = chunk->p[k * FGD_CLASS_ROWS + i] + job->b[k];
     }
-    chunk->loss += at->n_outputs > 1
-                       ? N(group_softmax)(chunk->d, y, chunk->p, weight, length, at->n_outputs)
-                       : N(group_losses)[at->loss](chunk->d, y, chunk->p, weight, length, (T)at->loss_parameter);
+    if (at->n_outputs > 1) {
+        chunk->loss += N(group_softmax)(chunk->p, y, weight, job->b, length, at->n_outputs);
+        return;
+    }
+    for (ptrdiff_t i = 0; i < length; i++) chunk->p[i] += *job->b;
+    chunk->loss += N(group_loss)(chunk->d, y, chunk->p, weight, length, at->loss, at->loss_parameter);
 }
 
 /* totals += sums, sums = 0 */
@@ -167,8 +145,8 @@ static void N(dense_chunk)(N(full_chunk) *chunk, const N(full_job) *job, ptrdiff
     const N(view) *v = &job->view;
     const ptrdiff_t outputs = job->point->n_outputs, last_row = job->rows->n_rows - 1;
     const ptrdiff_t ahead = fgd_rows_ahead((ptrdiff_t)sizeof(T) * v->n);
-    ptrdiff_t group = FGD_GROUP_BYTES / ((ptrdiff_t)sizeof(T) * v->n) / 4 * 4, run = 0;
-    group = group < 4 ? 4 : group > FGD_GROUP_MAX ? FGD_GROUP_MAX : group;
+    const ptrdiff_t group = N(group_rows)(v->n, FGD_GROUP_BYTES, outputs > 1 ? FGD_CLASS_ROWS : FGD_GROUP_MAX);
+    ptrdiff_t run = 0;
     const T *x[FGD_GROUP_MAX], *last[FGD_GROUP_MAX], *far[FGD_GROUP_MAX];
     memset(chunk->sums, 0, (size_t)(outputs * (job->padded + W)) * sizeof(T));
     for (; row < stop; row += group) {
@@ -179,10 +157,10 @@ static void N(dense_chunk)(N(full_chunk) *chunk, const N(full_job) *job, ptrdiff
         }
         for (ptrdiff_t k = 0; k < outputs; k++)
             for (ptrdiff_t i = 0; i < whole; i += 4)
-                N(dot4)(chunk->p + k * FGD_GROUP_MAX + i, job->w + k * job->padded, x + i, last + i, far + i, v);
+                N(dot4)(chunk->p + k * FGD_CLASS_ROWS + i, job->w + k * job->padded, x + i, last + i, far + i, v);
         N(weigh_group)(chunk, job, row, length);
         for (ptrdiff_t k = 0; k < outputs; k++) {
-            T *d = chunk->d + k * FGD_GROUP_MAX, *sums = chunk->sums + k * (job->padded + W);
+            T *d = chunk->d + k * FGD_CLASS_ROWS, *sums = chunk->sums + k * (job->padded + W);
             for (ptrdiff_t i = length; i < whole; i++) d[i] = 0;
             for (ptrdiff_t i = 0; i < whole; i += 4) N(add4)(sums, d + i, x + i, last + i, far + i, v);
             for (ptrdiff_t i = 0; i < length; i++) chunk->totals[k * (v->n + 1) + v->n] += (double)d[i];
@@ -194,17 +172,15 @@ static void N(dense_chunk)(N(full_chunk) *chunk, const N(full_job) *job, ptrdiff
     N(flush_sums)(chunk, job);
 }
 
-#define FGD_AT(array, k) (wide ? (ptrdiff_t)((const int64_t *)(array))[k] : (ptrdiff_t)((const int32_t *)(array))[k])
-
 /* Of sparse rows, a chunk keeps what belongs to a column together: its weights, and behind them its sums. So the
  * addition to the gradient finds in the first-level cache what the product with the weights has fetched. */
 FGD_INLINE void N(sparse_products)(T *p, const T *pairs, const T *x, const void *indices, ptrdiff_t from, ptrdiff_t to,
                                    const ptrdiff_t outputs, const int wide)
 {
-    for (ptrdiff_t o = 0; o < outputs; o++) p[o * FGD_GROUP_MAX] = 0;
+    for (ptrdiff_t o = 0; o < outputs; o++) p[o * FGD_CLASS_ROWS] = 0;
     for (ptrdiff_t k = from; k < to; k++) {
-        const T *w = pairs + 2 * outputs * FGD_AT(indices, k);
-        for (ptrdiff_t o = 0; o < outputs; o++) p[o * FGD_GROUP_MAX] += x[k] * w[o];
+        const T *w = pairs + 2 * outputs * fgd_column(indices, k, wide);
+        for (ptrdiff_t o = 0; o < outputs; o++) p[o * FGD_CLASS_ROWS] += x[k] * w[o];
     }
 }
 
@@ -215,8 +191,8 @@ FGD_INLINE T N(sparse_product)(const T *pairs, const T *x, const void *indices, 
     T sums[4] = {0};
     ptrdiff_t k = from;
     for (; k + 4 <= to; k += 4)
-        for (int lane = 0; lane < 4; lane++) sums[lane] += x[k + lane] * pairs[2 * FGD_AT(indices, k + lane)];
-    for (; k < to; k++) sums[0] += x[k] * pairs[2 * FGD_AT(indices, k)];
+        for (int lane = 0; lane < 4; lane++) sums[lane] += x[k + lane] * pairs[2 * fgd_column(indices, k + lane, wide)];
+    for (; k < to; k++) sums[0] += x[k] * pairs[2 * fgd_column(indices, k, wide)];
     return (sums[0] + sums[2]) + (sums[1] + sums[3]);
 }
 
@@ -230,7 +206,7 @@ FGD_INLINE void N(sparse_rows)(N(full_chunk) *chunk, const N(full_job) *job, ptr
     for (; row < stop; row += FGD_FULL_GROUP) {
         const ptrdiff_t length = stop - row < FGD_FULL_GROUP ? stop - row : FGD_FULL_GROUP;
         for (ptrdiff_t i = 0; i < length; i++) {
-            const ptrdiff_t from = FGD_AT(indptr, row + i), to = FGD_AT(indptr, row + i + 1);
+            const ptrdiff_t from = fgd_column(indptr, row + i, wide), to = fgd_column(indptr, row + i + 1, wide);
             if (outputs == 1)
                 chunk->p[i] = N(sparse_product)(pairs, x, indices, from, to, wide);
             else
@@ -239,12 +215,12 @@ FGD_INLINE void N(sparse_rows)(N(full_chunk) *chunk, const N(full_job) *job, ptr
         N(weigh_group)(chunk, job, row, length);
         for (ptrdiff_t i = 0; i < length; i++) {
             const T *d = chunk->d + i;
-            for (ptrdiff_t k = FGD_AT(indptr, row + i); k < FGD_AT(indptr, row + i + 1); k++) {
-                T *sums = pairs + (2 * FGD_AT(indices, k) + 1) * outputs;
-                for (ptrdiff_t o = 0; o < outputs; o++) sums[o] += x[k] * d[o * FGD_GROUP_MAX];
+            for (ptrdiff_t k = fgd_column(indptr, row + i, wide); k < fgd_column(indptr, row + i + 1, wide); k++) {
+                T *sums = pairs + (2 * fgd_column(indices, k, wide) + 1) * outputs;
+                for (ptrdiff_t o = 0; o < outputs; o++) sums[o] += x[k] * d[o * FGD_CLASS_ROWS];
             }
             for (ptrdiff_t o = 0; o < outputs; o++)
-                chunk->totals[(o + 1) * (rows->n_features + 1) - 1] += (double)d[o * FGD_GROUP_MAX];
+                chunk->totals[(o + 1) * (rows->n_features + 1) - 1] += (double)d[o * FGD_CLASS_ROWS];
         }
     }
 }
@@ -292,6 +268,7 @@ static double N(full_gradient)(double *restrict gradient, void *memory, const fg
     const ptrdiff_t outputs = point->n_outputs, n = rows->n_features, size = outputs * (n + 1);
     const T *w = point->weights;
     if (!rows->indptr) job.view = N(make_view)(rows, job.copied);
+    for (ptrdiff_t k = 0; k < outputs; k++) job.b[k] = w[k * (n + 1) + n];
     for (ptrdiff_t k = 0; !rows->indptr && k < outputs; k++) N(pad)(job.w + k * job.padded, w + k * (n + 1), &job.view);
     const int team = fgd_team(threads, 2.0 * (double)N(elements)(rows) * (double)outputs, FGD_SERIAL_BATCH);
     const int useful = team < job.n_chunks ? team : (int)job.n_chunks;
@@ -321,10 +298,10 @@ static void N(column_moments)(double *restrict moments, const fgd_rows *rows, co
     memset(moments, 0, 2 * (size_t)n * sizeof(double));
     for (ptrdiff_t i = 0; i < rows->n_rows; i++) {
         const double h = (double)weights[i];
-        const ptrdiff_t from = rows->indptr ? FGD_AT(rows->indptr, i) : i * n;
-        const ptrdiff_t to = rows->indptr ? FGD_AT(rows->indptr, i + 1) : from + n;
+        const ptrdiff_t from = rows->indptr ? fgd_column(rows->indptr, i, wide) : i * n;
+        const ptrdiff_t to = rows->indptr ? fgd_column(rows->indptr, i + 1, wide) : from + n;
         for (ptrdiff_t k = from; k < to; k++) {
-            double *at = moments + 2 * (rows->indptr ? FGD_AT(rows->indices, k) : k - from);
+            double *at = moments + 2 * (rows->indptr ? fgd_column(rows->indices, k, wide) : k - from);
             at[0] += h * (double)x[k];
             at[1] += h * ((double)x[k] * (double)x[k]);
         }

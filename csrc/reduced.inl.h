@@ -60,15 +60,18 @@ static double N(after_steps)(double w, double shrink, double moved, double towar
     return w;
 }
 
-/* the derivatives of a row's loss with respect to its predictions p */
-static void N(row_derivatives)(T *d, const T *p, const fgd_rows *rows, const fgd_reduction *r, ptrdiff_t row)
+/* the derivatives of a row's weighted loss with respect to its predictions, in their place */
+static void N(row_derivatives)(T *p, const fgd_rows *rows, const fgd_reduction *r, ptrdiff_t row)
 {
-    const T *y = (const T *)rows->y + row, one = 1;
-    const T *weight = rows->sample_weight ? (const T *)rows->sample_weight + row : &one;
-    if (r->n_outputs > 1)
-        (void)N(group_softmax)(d, y, p, weight, 1, r->n_outputs);
-    else
-        (void)N(group_losses)[r->loss](d, y, p, weight, 1, (T)r->loss_parameter);
+    const T *y = (const T *)rows->y + row;
+    const T weight = rows->sample_weight ? ((const T *)rows->sample_weight)[row] : 1;
+    if (r->n_outputs > 1) {
+        (void)N(group_softmax)(p, y, &weight, r->zeros, 1, r->n_outputs);
+        return;
+    }
+    T value, derivative;
+    N(losses)[r->loss].evaluate(&value, &derivative, y, p, 1, (T)r->loss_parameter);
+    *p = weight * derivative;
 }
 
 /* One column's weights in the step of a row that has it with value x: `change` is e - d of each output. */
@@ -92,15 +95,15 @@ static void N(reduce_variance)(const fgd_reduction *r, const fgd_rows *rows)
     const T *X = rows->X;
     const int wide = rows->wide, sparse = rows->indptr != NULL;
     const double shrink = 1 - r->step * r->l2, toward = r->step * r->l1;
-    T *p = r->scratch, *d = p + outputs * FGD_GROUP_MAX;
+    T *p = r->scratch;
     for (ptrdiff_t t = 0; t < r->n_steps; t++) {
         const ptrdiff_t row = (ptrdiff_t)r->order[t];
-        const ptrdiff_t from = sparse ? FGD_AT(rows->indptr, row) : row * n;
-        const ptrdiff_t to = sparse ? FGD_AT(rows->indptr, row + 1) : from + n;
+        const ptrdiff_t from = sparse ? fgd_column(rows->indptr, row, wide) : row * n;
+        const ptrdiff_t to = sparse ? fgd_column(rows->indptr, row + 1, wide) : from + n;
         double *remembered = r->memory + row * outputs, *b = r->w + n * outputs;
         for (ptrdiff_t o = 0; o < outputs; o++) r->sums[o] = b[o];
         for (ptrdiff_t k = from; k < to; k++) {
-            const ptrdiff_t j = sparse ? FGD_AT(rows->indices, k) : k - from;
+            const ptrdiff_t j = sparse ? fgd_column(rows->indices, k, wide) : k - from;
             double *w = r->w + j * outputs;
             if (sparse && r->since[j] < t) { /* the steps that it has missed */
                 for (ptrdiff_t o = 0; o < outputs; o++)
@@ -109,14 +112,14 @@ static void N(reduce_variance)(const fgd_reduction *r, const fgd_rows *rows)
             }
             for (ptrdiff_t o = 0; o < outputs; o++) r->sums[o] += (double)X[k] * w[o];
         }
-        for (ptrdiff_t o = 0; o < outputs; o++) p[o * FGD_GROUP_MAX] = (T)r->sums[o];
-        N(row_derivatives)(d, p, rows, r, row);
+        for (ptrdiff_t o = 0; o < outputs; o++) p[o * FGD_CLASS_ROWS] = (T)r->sums[o];
+        N(row_derivatives)(p, rows, r, row);
         for (ptrdiff_t o = 0; o < outputs; o++) {
-            r->sums[o] = (double)d[o * FGD_GROUP_MAX] - remembered[o];
-            if (r->kind != FGD_SVRG) remembered[o] = (double)d[o * FGD_GROUP_MAX];
+            r->sums[o] = (double)p[o * FGD_CLASS_ROWS] - remembered[o];
+            if (r->kind != FGD_SVRG) remembered[o] = (double)p[o * FGD_CLASS_ROWS];
         }
         for (ptrdiff_t k = from; k < to; k++) {
-            const ptrdiff_t j = sparse ? FGD_AT(rows->indices, k) : k - from;
+            const ptrdiff_t j = sparse ? fgd_column(rows->indices, k, wide) : k - from;
             N(move_column)(r->w + j * outputs, r->mean + j * outputs, r->sums, (double)X[k], r, 1);
             if (sparse) r->since[j] = t + 1;
         }
@@ -137,12 +140,10 @@ static double N(longest_row)(const fgd_rows *rows)
     const int wide = rows->wide;
     double longest = 0;
     for (ptrdiff_t i = 0; i < rows->n_rows; i++) {
-        const ptrdiff_t from = rows->indptr ? FGD_AT(rows->indptr, i) : i * rows->n_features;
-        const ptrdiff_t to = rows->indptr ? FGD_AT(rows->indptr, i + 1) : from + rows->n_features;
+        const ptrdiff_t from = rows->indptr ? fgd_column(rows->indptr, i, wide) : i * rows->n_features;
+        const ptrdiff_t to = rows->indptr ? fgd_column(rows->indptr, i + 1, wide) : from + rows->n_features;
         const double square = N(sum_squares)(X + from, to - from) * (weights ? (double)weights[i] : 1);
         longest = square > longest ? square : longest;
     }
     return longest;
 }
-
-#undef FGD_AT

@@ -34,7 +34,6 @@ settings.load_profile("fastgd")
 
 
 def pytest_configure(config):
-def pytest_configure(config):
     """Know marks of scikit-learn's own tests, which the files test_*_peer_suite.py run."""
     config.addinivalue_line("markers", "no_check_spmatrix: of no meaning here")
     config.addinivalue_line("markers", "thread_unsafe: of no meaning here")

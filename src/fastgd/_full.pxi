@@ -176,9 +176,10 @@ def reduce_variance(object w, object mean, object memory, object X, object y, ob
     r.order, r.n_steps = <const int64_t *>cnp.PyArray_DATA(order), order.size
     cdef cnp.ndarray since = np.zeros(rows.n_features, dtype=np.int64)
     cdef cnp.ndarray sums = np.empty(r.n_outputs)
-    cdef cnp.ndarray scratch = np.empty(2 * r.n_outputs * c.FGD_GROUP_MAX)
+    cdef cnp.ndarray scratch = np.zeros(r.n_outputs * c.FGD_CLASS_ROWS)
+    cdef cnp.ndarray zeros = np.zeros(r.n_outputs)
     r.since, r.sums = <int64_t *>cnp.PyArray_DATA(since), <double *>cnp.PyArray_DATA(sums)
-    r.scratch = cnp.PyArray_DATA(scratch)
+    r.scratch, r.zeros = cnp.PyArray_DATA(scratch), cnp.PyArray_DATA(zeros)
     with nogil:
         c.fgd_active.dtype[dtype].reduce_variance(&r, &rows)
 

@@ -234,6 +234,7 @@ cdef extern from "fastgd.h" nogil:
         int64_t *since
         double *sums
         void *scratch
+        const void *zeros
 
     ctypedef struct fgd_typed_kernels:
         fgd_status (*train)(void *params, void **state, double *loss_sum, ptrdiff_t *failed,
@@ -306,4 +307,4 @@ cdef extern from *:
 
 cdef extern from "tuning.h" nogil:
     enum:
-        FGD_GROUP_MAX
+        FGD_CLASS_ROWS
