@@ -40,6 +40,8 @@ _ELEMENTS_PER_CALL = 2**24
 _UPDATES_PER_CALL = 2**16
 # Neighbouring rows of a block of shuffle="block": at least 16, and at least a page of memory.
 _BLOCK_ROWS, _BLOCK_BYTES = 16, 4096
+# Updates whose learning rates are worked out at once at least.
+_RATES_AHEAD = 2**12
 # More than this times the loss of predicting zero is no model.
 _HOPELESS = 10.0
 
@@ -96,9 +98,25 @@ class Problem:
     best_score: float = -np.inf
     best_params: tuple[Array, Array | None] | None = None
     first_t: int = field(init=False)  # updates done before this fit
+    rates_from: int = 0  # rates that have been worked out ahead, from this update on
+    rates_ahead: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
 
     def __post_init__(self) -> None:
         self.first_t = self.t
+
+    def rates(self, n_updates: int) -> NDArray[np.float64]:
+        """Learning rates of the next updates; small data have those of many epochs at once."""
+        first = self.t - self.rates_from
+        if first + n_updates > self.rates_ahead.size:
+            first, self.rates_from = 0, self.t
+            steps = np.arange(self.t, self.t + max(n_updates, _RATES_AHEAD))
+            self.rates_ahead = self.schedule(steps)
+        return self.rates_ahead[first : first + n_updates]
+
+    def lower_rate(self) -> bool:
+        """Lower the learning rate instead of stopping, if that is its way."""
+        self.rates_ahead = np.empty(0)
+        return isinstance(self.schedule, Adaptive) and self.schedule.lower()
 
 
 @dataclass
@@ -227,7 +245,7 @@ class Run:
     def _stretch(self, problem: Problem, visit: _Visit, start: int, stop: int) -> float:
         """Train on the rows at positions [start, stop) of the epoch's order."""
         n_updates = self.updates(stop - start)
-        lr = problem.schedule(np.arange(problem.t, problem.t + n_updates))
+        lr = problem.rates(n_updates)
         try:
             loss_sum = _core.train_linear(
                 problem.params,
@@ -327,7 +345,7 @@ class Stopping:
         problem.best = min(problem.best, objective)
         if problem.no_improvement < self.n_iter_no_change:
             return
-        if isinstance(problem.schedule, Adaptive) and problem.schedule.lower():
+        if problem.lower_rate():
             problem.no_improvement = 0
         else:
             problem.done = True
