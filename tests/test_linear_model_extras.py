@@ -12,8 +12,10 @@ import pytest
 from linear_models import N_ROWS, classes_of, make_data, make_model, peers_of
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
+from sklearn import config_context
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.pipeline import make_pipeline
 
 from fastgd import _core
 from fastgd.linear_model import SGDClassifier, SGDOneClassSVM, SGDRegressor
@@ -399,6 +401,21 @@ def test_threads_of_one_model(monkeypatch):
     for n_threads in (1, 3, None):
         make_model("huber", n_threads=n_threads, batch_size=7).fit(X, y)
     assert seen == {1, 3, _core.threads()}
+
+
+@pytest.mark.parametrize("make", [SGDClassifier, SGDRegressor])
+def test_metadata_is_routed(make):
+    """Protects searches and pipelines: weights and rows for validation reach fit on request."""
+    X, y = some_data(make)
+    X_val, y_val = some_data(make, 30, seed=1)
+    seen = []
+    with config_context(enable_metadata_routing=True):
+        model = make(max_iter=3, tol=None, callbacks=lambda p: seen.append(p.validation_score))
+        model.set_fit_request(sample_weight=True, X_val=True, y_val=True)
+        pipe = make_pipeline(model.set_score_request(sample_weight=True))
+        pipe.fit(X, y, sample_weight=np.ones(N_ROWS), X_val=X_val, y_val=y_val)
+    assert len(seen) == 3
+    assert None not in seen
 
 
 @pytest.mark.parametrize("make", ALL)
