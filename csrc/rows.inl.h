@@ -109,13 +109,13 @@ FGD_INLINE void N(add_dense)(const N(model) *m, N(example) row, T shrink, T step
     N(add_some)(m->w + v->m, m->average ? m->average + v->m : NULL, last, W, shrink, step, late);
 }
 
+/* A weight without any penalty would be w + got. */
 FGD_INLINE void N(take_l1_dense)(T *restrict w, T *restrict got, ptrdiff_t n, T most)
 {
     for (ptrdiff_t j = 0; j < n; j++) {
-        const T low = -most - got[j], high = most - got[j];
-        const T raised = w[j] < low ? low : w[j], taken = raised > high ? high : raised;
-        w[j] -= taken;
-        got[j] += taken;
+        const T free = w[j] + got[j], raised = free < -most ? -most : free;
+        got[j] = raised > most ? most : raised;
+        w[j] = free - got[j];
     }
 }
 
@@ -183,17 +183,14 @@ FGD_INLINE void N(add_sparse)(T *restrict w, T *restrict average, const T *restr
 }
 
 FGD_INLINE void N(take_l1_sparse)(T *restrict w, double *restrict got, const void *restrict columns, ptrdiff_t n,
-                                  double most, double scale, int kind)
+                                  double most, double scale, int wide)
 {
     const double once = 1 / scale;
     for (ptrdiff_t k = 0; k < n; k++) {
-        const ptrdiff_t j = fgd_column(columns, k, kind == FGD_WIDE);
-        const double before = (double)w[j], low = (-most - got[j]) * once, high = (most - got[j]) * once;
-        const double raised =
-            before < low ? low : before; /* two choices that need no branch, which none could foretell */
-        const double taken = raised > high ? high : raised;
-        w[j] = (T)(before - taken);
-        got[j] += taken * scale;
+        const ptrdiff_t j = fgd_column(columns, k, wide);
+        const double free = (double)w[j] * scale + got[j], raised = free < -most ? -most : free;
+        got[j] = raised > most ? most : raised;
+        w[j] = (T)((free - got[j]) * once);
     }
 }
 
@@ -367,7 +364,7 @@ FGD_INLINE fgd_status N(walk)(N(model) *model, double *loss_sum, ptrdiff_t *fail
                 if (kind == FGD_DENSE)
                     N(take_l1_dense)(m.w, m.got, m.n, (T)m.most);
                 else
-                    N(take_l1_sparse)(m.w, m.got_wide, row.columns, row.n, m.most, m.scale, kind);
+                    N(take_l1_sparse)(m.w, m.got_wide, row.columns, row.n, m.most, m.scale, kind == FGD_WIDE);
             }
         }
         const double sum = loss->sum(ys, ps, weights ? sample_weights : NULL, length, e);
