@@ -8,6 +8,17 @@
 
 /* ------------------------------------------------------------------------------------------- losses of a group */
 
+/* The sum of weighted losses that are known, as sum_losses. The arrays have room for a multiple of eight, and are
+ * filled up with zeros. */
+static double N(sum_values)(T *restrict values, T *restrict p, T *restrict weight, ptrdiff_t n)
+{
+    double sums[8] = {0};
+    for (ptrdiff_t k = n; k % 8; k++) values[k] = p[k] = weight[k] = 0;
+    for (ptrdiff_t k = 0; k < n; k += 8)
+        for (ptrdiff_t i = k; i < k + 8; i++) sums[i - k] += (double)((values[i] + (p[i] - p[i])) * weight[i]);
+    return ((sums[0] + sums[4]) + (sums[2] + sums[6])) + ((sums[1] + sums[5]) + (sums[3] + sums[7]));
+}
+
 /* d = weight l'(y, p); gives the sum of the weighted losses */
 static double N(group_loss)(T *restrict d, const T *y, T *p, T *weight, ptrdiff_t n, int loss, double e)
 {

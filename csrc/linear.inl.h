@@ -57,23 +57,14 @@ FGD_INLINE double N(sum_losses)(const T *restrict y, const T *restrict p, const 
     for (ptrdiff_t i = 0; i < n; i += 256) {
         T v[256];
         const ptrdiff_t length = n - i < 256 ? n - i : 256;
-        for (ptrdiff_t k = 0; k < length; k++) v[k] = value(y[i + k], p[i + k], e) + (p[i + k] - p[i + k]);
         if (weight)
-            for (ptrdiff_t k = 0; k < length; k++) v[k] *= weight[i + k];
+            for (ptrdiff_t k = i; k < i + length; k++) v[k - i] = (value(y[k], p[k], e) + (p[k] - p[k])) * weight[k];
+        else
+            for (ptrdiff_t k = i; k < i + length; k++) v[k - i] = value(y[k], p[k], e) + (p[k] - p[k]);
         for (ptrdiff_t k = length; k % 8; k++) v[k] = 0;
         for (ptrdiff_t k = 0; k < length; k += 8)
             for (int lane = 0; lane < 8; lane++) sums[lane] += (double)v[k + lane];
     }
-    return ((sums[0] + sums[4]) + (sums[2] + sums[6])) + ((sums[1] + sums[5]) + (sums[3] + sums[7]));
-}
-
-/* The same of losses that are known. The arrays have room for a multiple of eight, and are filled up with zeros. */
-static double N(sum_values)(T *restrict values, T *restrict p, T *restrict weight, ptrdiff_t n)
-{
-    double sums[8] = {0};
-    for (ptrdiff_t k = n; k % 8; k++) values[k] = p[k] = weight[k] = 0;
-    for (ptrdiff_t k = 0; k < n; k += 8)
-        for (ptrdiff_t i = k; i < k + 8; i++) sums[i - k] += (double)((values[i] + (p[i] - p[i])) * weight[i]);
     return ((sums[0] + sums[4]) + (sums[2] + sums[6])) + ((sums[1] + sums[5]) + (sums[3] + sums[7]));
 }
 
@@ -196,6 +187,63 @@ FGD_INLINE fgd_status N(sgd_rows)(T *restrict w, T *intercept, double *loss_sum,
     return FGD_OK;
 }
 
+/* ------------------------------------------------------------------ one set of kernels a loss, from its row */
+
+typedef struct {
+    N(pointwise) *value, *derivative;
+    double (*sum)(const T *y, const T *p, const T *weight, ptrdiff_t n, T e);
+    ptrdiff_t (*first_not_finite)(const T *y, const T *p, ptrdiff_t n, T e);
+    fgd_status (*sgd_rows)(T *w, T *intercept, double *loss_sum, ptrdiff_t *failed, const N(view) *v,
+                           const fgd_rows *rows, const fgd_stretch *s);
+    /* many rows: their derivatives, cut off and weighed; values and derivatives as they are */
+    void (*derive)(T *d, const T *y, const T *p, const T *weight, ptrdiff_t n, T e);
+    void (*evaluate)(T *value, T *derivative, const T *y, const T *p, ptrdiff_t n, T e);
+} N(loss_kernels);
+
+#define LOSS(name, ...)                                                                                                \
+    static double N(sum_##name)(const T *y, const T *p, const T *weight, ptrdiff_t n, T e)                             \
+    {                                                                                                                  \
+        return N(sum_losses)(y, p, weight, n, e, N(name##_value));                                                     \
+    }                                                                                                                  \
+    static ptrdiff_t N(first_not_finite_##name)(const T *y, const T *p, ptrdiff_t n, T e)                              \
+    {                                                                                                                  \
+        return N(first_not_finite)(y, p, n, e, N(name##_value));                                                       \
+    }                                                                                                                  \
+    static fgd_status N(sgd_rows_##name)(T * w, T * intercept, double *loss_sum, ptrdiff_t *failed, const N(view) *v,  \
+                                         const fgd_rows *rows, const fgd_stretch *s)                                   \
+    {                                                                                                                  \
+        if (s->penalties)                                                                                              \
+            return N(sgd_rows)(w, intercept, loss_sum, failed, v, rows, s, N(name##_value), N(name##_derivative), 1);  \
+        return N(sgd_rows)(w, intercept, loss_sum, failed, v, rows, s, N(name##_value), N(name##_derivative), 0);      \
+    }                                                                                                                  \
+    static void N(derive_##name)(T *restrict d, const T *restrict y, const T *restrict p, const T *restrict weight,    \
+                                 ptrdiff_t n, T e)                                                                     \
+    {                                                                                                                  \
+        for (ptrdiff_t i = 0; i < n; i++) d[i] = N(cut_off)(N(name##_derivative)(y[i], p[i], e)) * weight[i];          \
+    }                                                                                                                  \
+    static void N(evaluate_##name)(T *restrict value, T *restrict derivative, const T *restrict y,                     \
+                                   const T *restrict p, ptrdiff_t n, T e)                                              \
+    {                                                                                                                  \
+        for (ptrdiff_t i = 0; i < n; i++) value[i] = N(name##_value)(y[i], p[i], e);                                   \
+        for (ptrdiff_t i = 0; i < n; i++) derivative[i] = N(name##_derivative)(y[i], p[i], e);                         \
+    }
+FGD_LOSS_RULES(LOSS)
+#undef LOSS
+
+static const N(loss_kernels) N(losses)[] = {
+#define LOSS(name, ...)                                                                                                \
+    {N(name##_value),    N(name##_derivative), N(sum_##name),     N(first_not_finite_##name),                          \
+     N(sgd_rows_##name), N(derive_##name),     N(evaluate_##name)},
+    FGD_LOSS_RULES(LOSS)
+#undef LOSS
+};
+
+static void N(evaluate)(void *value, void *derivative, const void *y, const void *p, int loss, double parameter,
+                        ptrdiff_t n)
+{
+    N(losses)[loss].evaluate(value, derivative, y, p, n, (T)parameter);
+}
+
 /* ------------------------------------------------------------------------------------- the gradient of many rows */
 
 /* p[0..4) = the products of four rows with w. Prefetches the first two of four rows further ahead, add4 the others, so
@@ -249,7 +297,7 @@ typedef struct {
 typedef struct {
     ptrdiff_t length, whole;
     const T *x[FGD_GROUP_MAX], *last[FGD_GROUP_MAX], *far[FGD_GROUP_MAX];
-    T y[FGD_GROUP_MAX], sample_weight[FGD_GROUP_MAX];
+    T *y, *sample_weight;
 } N(row_group);
 
 static ptrdiff_t N(group_rows)(ptrdiff_t n_features, ptrdiff_t bytes, ptrdiff_t most)
@@ -276,78 +324,34 @@ FGD_INLINE void N(next_group)(N(row_group) *g, const N(batch_part) *part, ptrdif
     for (ptrdiff_t i = length; i < g->whole; i++) g->x[i] = g->x[0], g->last[i] = g->last[0], g->far[i] = g->x[0];
 }
 
-typedef void N(pointwise_many)(T *value, T *derivative, const T *y, const T *p, ptrdiff_t n, T e);
-
 /* Adds to `gradient` (padded) and *gradient_b the sum over the rows of sample_weight l'(y, x.w + b) x, and to *loss the
- * sum of their losses. */
+ * sum of their losses, which are worked out for many groups together. */
 static void N(add_gradient)(T *restrict gradient, T *gradient_b, double *loss, const N(batch_part) *part, T e,
-                            N(pointwise_many) *evaluate)
+                            const N(loss_kernels) *kernels)
 {
     const N(view) *v = part->view;
     const ptrdiff_t group = N(group_rows)(v->n, FGD_GROUP_BYTES, FGD_GROUP_MAX);
+    T y[FGD_SEGMENT], p[FGD_SEGMENT], weight[FGD_SEGMENT], d[FGD_GROUP_MAX];
+    const T *weights = part->cursor->rows->sample_weight ? weight : NULL;
     N(row_group) g;
-    T p[FGD_GROUP_MAX], d[FGD_GROUP_MAX], values[FGD_GROUP_MAX];
     T sum_b = 0;
+    ptrdiff_t held = 0;
     for (ptrdiff_t left = part->n_rows; left > 0; left -= group) {
+        if (held + group > FGD_SEGMENT) {
+            *loss += kernels->sum(y, p, weights, held, e);
+            held = 0;
+        }
+        g.y = y + held, g.sample_weight = weight + held;
         N(next_group)(&g, part, left < group ? left : group);
-        for (ptrdiff_t i = 0; i < g.whole; i += 4) N(dot4)(p + i, part->w, g.x + i, g.last + i, g.far + i, v);
-        for (ptrdiff_t i = 0; i < g.length; i++) p[i] += *part->b;
-        evaluate(values, d, g.y, p, g.length, e);
-        for (ptrdiff_t i = 0; i < g.length; i++) d[i] = N(cut_off)(d[i]) * g.sample_weight[i];
+        T *scores = p + held;
+        for (ptrdiff_t i = 0; i < g.whole; i += 4) N(dot4)(scores + i, part->w, g.x + i, g.last + i, g.far + i, v);
+        for (ptrdiff_t i = 0; i < g.length; i++) scores[i] += *part->b;
+        kernels->derive(d, g.y, scores, g.sample_weight, g.length, e);
         for (ptrdiff_t i = g.length; i < g.whole; i++) d[i] = 0;
         for (ptrdiff_t i = 0; i < g.whole; i += 4) N(add4)(gradient, d + i, g.x + i, g.last + i, g.far + i, v);
         for (ptrdiff_t i = 0; i < g.length; i++) sum_b += d[i];
-        *loss += N(sum_values)(values, p, g.sample_weight, g.length);
+        held += g.length;
     }
+    *loss += kernels->sum(y, p, weights, held, e);
     *gradient_b += sum_b;
-}
-
-/* ------------------------------------------------------------------ one set of kernels a loss, from its row */
-
-typedef struct {
-    N(pointwise) *value, *derivative;
-    double (*sum)(const T *y, const T *p, const T *weight, ptrdiff_t n, T e);
-    ptrdiff_t (*first_not_finite)(const T *y, const T *p, ptrdiff_t n, T e);
-    fgd_status (*sgd_rows)(T *w, T *intercept, double *loss_sum, ptrdiff_t *failed, const N(view) *v,
-                           const fgd_rows *rows, const fgd_stretch *s);
-    N(pointwise_many) *evaluate;
-} N(loss_kernels);
-
-#define LOSS(name, ...)                                                                                                \
-    static double N(sum_##name)(const T *y, const T *p, const T *weight, ptrdiff_t n, T e)                             \
-    {                                                                                                                  \
-        return N(sum_losses)(y, p, weight, n, e, N(name##_value));                                                     \
-    }                                                                                                                  \
-    static ptrdiff_t N(first_not_finite_##name)(const T *y, const T *p, ptrdiff_t n, T e)                              \
-    {                                                                                                                  \
-        return N(first_not_finite)(y, p, n, e, N(name##_value));                                                       \
-    }                                                                                                                  \
-    static fgd_status N(sgd_rows_##name)(T * w, T * intercept, double *loss_sum, ptrdiff_t *failed, const N(view) *v,  \
-                                         const fgd_rows *rows, const fgd_stretch *s)                                   \
-    {                                                                                                                  \
-        if (s->penalties)                                                                                              \
-            return N(sgd_rows)(w, intercept, loss_sum, failed, v, rows, s, N(name##_value), N(name##_derivative), 1);  \
-        return N(sgd_rows)(w, intercept, loss_sum, failed, v, rows, s, N(name##_value), N(name##_derivative), 0);      \
-    }                                                                                                                  \
-    static void N(evaluate_##name)(T *restrict value, T *restrict derivative, const T *restrict y,                     \
-                                   const T *restrict p, ptrdiff_t n, T e)                                              \
-    {                                                                                                                  \
-        for (ptrdiff_t i = 0; i < n; i++) value[i] = N(name##_value)(y[i], p[i], e);                                   \
-        for (ptrdiff_t i = 0; i < n; i++) derivative[i] = N(name##_derivative)(y[i], p[i], e);                         \
-    }
-FGD_LOSS_RULES(LOSS)
-#undef LOSS
-
-static const N(loss_kernels) N(losses)[] = {
-#define LOSS(name, ...)                                                                                                \
-    {N(name##_value),    N(name##_derivative), N(sum_##name), N(first_not_finite_##name),                              \
-     N(sgd_rows_##name), N(evaluate_##name)},
-    FGD_LOSS_RULES(LOSS)
-#undef LOSS
-};
-
-static void N(evaluate)(void *value, void *derivative, const void *y, const void *p, int loss, double parameter,
-                        ptrdiff_t n)
-{
-    N(losses)[loss].evaluate(value, derivative, y, p, n, (T)parameter);
 }

@@ -73,8 +73,9 @@ static void N(add_softmax_gradient)(T *gradient, T *gradient_b, double *loss, T 
     enum { R = FGD_CLASS_ROWS };
     const N(view) *v = part->view;
     const ptrdiff_t group = N(group_rows)(v->n, FGD_CLASS_BYTES, R);
+    T y[R], weight[R], values[R];
     N(row_group) g;
-    T values[R];
+    g.y = y, g.sample_weight = weight;
     for (ptrdiff_t left = part->n_rows; left > 0; left -= group) {
         N(next_group)(&g, part, left < group ? left : group);
         for (ptrdiff_t i = g.length; i < R; i++) g.y[i] = 0;

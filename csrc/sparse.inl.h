@@ -178,14 +178,14 @@ FGD_INLINE void N(do_rows)(N(sparse_job) *j, fgd_cursor *cursor, ptrdiff_t c, pt
                            sample_weight, b, scale, length, outputs);
         return;
     }
-    T p[FGD_SPARSE_ROWS], values[FGD_SPARSE_ROWS];
-    T sum_b = 0;
+    const N(loss_kernels) *kernels = N(losses) + j->stretch->loss;
+    const T e = (T)j->stretch->loss_parameter;
+    T p[FGD_SPARSE_ROWS], sum_b = 0;
     for (ptrdiff_t i = 0; i < length; i++) p[i] = scale * d[i] + *b;
-    N(losses)[j->stretch->loss].evaluate(values, d, y, p, length, (T)j->stretch->loss_parameter);
-    for (ptrdiff_t i = 0; i < length; i++) d[i] = N(cut_off)(d[i]) * sample_weight[i];
+    kernels->derive(d, y, p, sample_weight, length, e);
     for (ptrdiff_t i = 0; i < length; i++) sum_b += d[i];
     j->sums_b[c] = sum_b;
-    j->losses[c] = N(sum_values)(values, p, sample_weight, length);
+    j->losses[c] = kernels->sum(y, p, weights ? sample_weight : NULL, length, e);
 }
 
 /* --------------------------------------------------------------------------------------------- 2. the columns */

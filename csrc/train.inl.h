@@ -162,7 +162,7 @@ static void N(do_chunk)(N(job) *job, fgd_cursor *cursor, ptrdiff_t batch, ptrdif
                                 m->padded, m->outputs);
     else
         N(add_gradient)(chunk, chunk_b, m->chunk_losses + c, &part, (T)job->stretch->loss_parameter,
-                        N(losses)[job->stretch->loss].evaluate);
+                        N(losses) + job->stretch->loss);
 }
 
 /* A share of the batch that nobody has taken, one's own if possible; -1 if there is none. */
