@@ -273,8 +273,9 @@ class LogisticRegression(LinearClassifierMixin, SparseCoefMixin, ConvergedModel)
                 raise ValueError(f"class_weight must leave a row a weight; got {by_class}")
         binary = len(classes) == 2
         if binary:
-            one = X.dtype.type(1)
-            target = np.where(y == classes[1], one, -one)
+            target = (y == classes[1]).astype(X.dtype)
+            target *= 2
+            target -= 1
         else:
             target = np.searchsorted(classes, y).astype(X.dtype)
         return Objective(

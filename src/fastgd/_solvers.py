@@ -42,9 +42,10 @@ _HISTORY = 10  # pairs that L-BFGS remembers
 _MAX_TRIALS = 25  # of a line search
 # One call into C reads at most so many numbers, so that Ctrl-C is answered.
 _ELEMENTS_PER_CALL = 2**28
-# A sample has at most this many rows for each column, and so many bytes; and a product of its
-# columns costs no more than some looks at all rows.
-_SAMPLE_ROWS, _SAMPLE_BYTES, _SAMPLE_WORK = 320, 2**25, 96
+# A sample has at most this many rows for each column, and so many bytes; and the products of its
+# columns cost no more than a look or two at all rows, or some more while its rows are few.
+_SAMPLE_ROWS, _SAMPLE_BYTES, _SAMPLE_WORK = 320, 2**25, 28
+_SMALL_SAMPLE, _MORE_WORK = 16, 96
 _FEW_ROWS = 4  # for each column: so many rows are no sample of more
 _MAX_GRAM = 1024  # columns of which products are formed,
 _MAX_SOFTMAX_WORK = 2e9  # and multiplications, for all pairs of classes
@@ -539,11 +540,9 @@ def sample_size(n_rows: int, n_features: int, itemsize: int) -> int:
     """Rows of the sample whose Hessian makes the coordinates: all if they are few, 0 if none."""
     if n_features > _MAX_GRAM:
         return 0
-    size = min(
-        _SAMPLE_ROWS * n_features,
-        _SAMPLE_WORK * n_rows // n_features,
-        _SAMPLE_BYTES // (n_features * itemsize),
-    )
+    size = min(_SAMPLE_ROWS * n_features, _SAMPLE_WORK * n_rows // n_features)
+    size = max(size, min(_SMALL_SAMPLE * n_features, _MORE_WORK * n_rows // n_features))
+    size = min(size, _SAMPLE_BYTES // (n_features * itemsize))
     size = max(size, _FEW_ROWS * n_features, 64)
     return n_rows if 2 * size > n_rows else size
 
