@@ -415,7 +415,7 @@ def small(tol: float) -> Stop:
 def descend(
     objective: Objective,
     start: Look,
-    metric: Callable[[Floats], Metric],
+    metric: Callable[[Floats, bool], Metric],
     *,
     stop: Stop,
     max_iter: int,
@@ -434,7 +434,8 @@ def descend(
     start : Look
         Where to begin.
     metric : callable
-        Makes the coordinates that are best at given weights.
+        Makes the coordinates that are best at given weights; if its second argument is true, of all
+        rows, because those of a sample led nowhere.
     stop : callable
         Tells whether to stop.
     max_iter : int
@@ -444,9 +445,9 @@ def descend(
     report : callable, optional
         Called with the number of iterations and the look after each.
     """
-    here, n_iter = start, 0
+    here, n_iter, surely = start, 0, False
     while True:  # one metric each time
-        space = _Space(metric(here.w), here)
+        space = _Space(metric(here.w, surely), here)
         n_before = n_iter
         while not stop(here, space.grad):
             if n_iter >= max_iter:
@@ -461,8 +462,10 @@ def descend(
                 break
         else:
             return Result(here, n_iter, True)
-        if n_iter == n_before:  # even the steepest descent in new coordinates goes nowhere
-            return Result(here, n_iter, False, stalled=True)
+        nowhere = n_iter == n_before
+        if nowhere and surely:
+            return Result(here, n_iter, False, stalled=space.nothing_left(objective))
+        surely = nowhere
 
 
 class _Space:
@@ -492,6 +495,11 @@ class _Space:
         self.shrinkage = math.sqrt(_core.dot(grad, grad) / _core.dot(self.grad, self.grad))
         self.here, self.grad = after, grad
         return after
+
+    def nothing_left(self, objective: Objective) -> bool:
+        """Whether a step promises no more than values differ by rounding."""
+        promised = 0.5 * _core.dot(self.grad, self.grad)
+        return promised <= 10 * np.finfo(objective.X.dtype).eps * max(1.0, abs(self.here.value))
 
     def _remember(self, grad: Floats, d: Floats, t: float) -> None:
         """Keep the pair s, y of a step if its curvature is good."""
@@ -569,13 +577,22 @@ def minimize_sampled(
         far = math.sqrt(0.02 * n_features / size)
         found = minimize_sampled(
             sample, w, stop=lambda look, grad: float(np.linalg.norm(grad)) <= far, max_iter=20
-        )
-        w = found.look.w
+        ).look
+        start = objective(found.w)
+        # rows that no sample holds may make its minimum a bad place
+        if not start.value <= 2 * found.value + 1:
+            start = min(
+                start,
+                look_at(objective, w),
+                key=lambda look: look.value if look.finite else math.inf,
+            )
+    else:
+        start = look_at(objective, w)
     kind = Triangle if size else Diagonal
     return descend(
         objective,
-        look_at(objective, w),
-        lambda w: kind(sample, w),
+        start,
+        lambda w, surely: kind(objective if surely else sample, w),
         stop=stop,
         max_iter=max_iter,
         renew=size == n_rows,
@@ -595,7 +612,7 @@ def minimize_diagonal(
     return descend(
         objective,
         look_at(objective, w),
-        lambda w: Diagonal(objective, w),
+        lambda w, _: Diagonal(objective, w),
         stop=stop,
         max_iter=max_iter,
         report=report,
