@@ -26,7 +26,7 @@ const fgd_rule_info fgd_rules[] = {
 #define HYPERS(list)                                                                                                   \
     (int)(sizeof((fgd_hyper_info[]){list}) / sizeof(fgd_hyper_info)), { list }
 #define H(name, value, domain) {#name, value, FGD_##domain},
-    FGD_OPTIM_RULES(RULE, STATES, S, KEPT, K, HYPERS, H)
+    FGD_OPTIM_RULES(RULE, STATES, S, KEPT, K, HYPERS, H) FGD_ONLINE_RULES(RULE, STATES, S, KEPT, K, HYPERS, H)
 #undef RULE
 };
 const int fgd_n_rules = (int)(sizeof fgd_rules / sizeof *fgd_rules);

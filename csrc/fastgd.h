@@ -70,7 +70,8 @@ typedef enum {
     FGD_LISTWISE = 3,    /* the step depends on two measures of all tensors together, and so does what is kept */
     FGD_FACTORED = 4,    /* LAYERWISE, and of a matrix's second moments only those of rows and columns are kept */
     FGD_MATRIX = 5,      /* the tensor is a matrix, which is made orthonormal */
-    FGD_HYBRID = 6       /* the same if it is one, else each element by itself */
+    FGD_HYBRID = 6,      /* the same if it is one, else each element by itself */
+    FGD_ONLINE = 7       /* no optimizer: it sees the rows of a linear model one by one */
 } fgd_kind;
 
 enum { FGD_ORTHONORMAL = FGD_MAX_STATES - 1 }; /* where such a rule finds the result: in place of a state */

@@ -33,6 +33,7 @@
 #define LN2_HIGH 0.693359375f
 #define LN2_LOW (-2.12194440054690583e-4f)
 #define LOG1P_TERMS 7
+#define LOG_TERMS 4
 #define ROOT_HALF_BITS 0x3F3504F3 /* sqrt(1/2) */
 #include "rooms.inl.h"
 
@@ -50,6 +51,7 @@
 #define LN2_HIGH 6.93147180369123816490e-01
 #define LN2_LOW 1.90821492927058770002e-10
 #define LOG1P_TERMS 17
+#define LOG_TERMS 10
 #define ROOT_HALF_BITS 0x3FE6A09E667F3BCD
 #include "rooms.inl.h"
 

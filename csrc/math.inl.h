@@ -46,20 +46,21 @@ FGD_INLINE T N(log1p)(T u)
     return 2 * s * a;
 }
 
-/* log(x) of a normal x > 0: k ln(2) + log(m), x = 2^k m with m near 1, by the series of log1p with s = (m - 1) / (m +
- * 1).
- */
+/* log(x) of a normal x > 0: k ln(2) + log(m), x = 2^k m with sqrt(1/2) <= m < sqrt(2), by the series of log1p with
+ * s = (m - 1) / (m + 1). The exponent is taken and converted without what 256-bit registers lack. */
 FGD_INLINE T N(log)(T x)
 {
     union {
         T f;
         BITS i;
-    } u = {x};
-    const BITS above = u.i - ROOT_HALF_BITS; /* whose exponent is k, as sqrt(1/2) <= m < sqrt(2) */
-    const BITS k = above >> MANTISSA_BITS;
-    u.i -= (BITS)((UBITS)k << MANTISSA_BITS);
+    } u = {x}, exponent;
+    const UBITS above = (UBITS)u.i - ROOT_HALF_BITS + ((UBITS)EXPONENT_BIAS << MANTISSA_BITS);
+    const BITS biased = (BITS)(above >> MANTISSA_BITS); /* k + EXPONENT_BIAS */
+    exponent.i = biased - EXPONENT_BIAS + ROUND_SHIFT_BITS;
+    const T k = exponent.f - ROUND_SHIFT;
+    u.i -= (BITS)((UBITS)(biased - EXPONENT_BIAS) << MANTISSA_BITS);
     const T s = (u.f - 1) / (u.f + 1), q = s * s;
     T a = 0;
-    for (int i = LOG1P_TERMS; i >= 0; i--) a = a * q + (T)1 / (T)(2 * i + 1);
-    return (T)k * LN2_HIGH + ((T)k * LN2_LOW + 2 * s * a);
+    for (int i = LOG_TERMS; i >= 0; i--) a = a * q + (T)1 / (T)(2 * i + 1);
+    return k * LN2_HIGH + (k * LN2_LOW + 2 * s * a);
 }

@@ -122,6 +122,13 @@
                     H(nesterov, 0, FLAG) H(use_muon, 0, FLAG) H(muon, 0.5, NONNEGATIVE) H(sgd, 0.5, NONNEGATIVE)       \
                         H(maximize, 0, FLAG)))
 
+/* Rules that see the rows of a linear model, not only their gradient: their formula is the loop of their room, and no
+ * optimizer of arrays is made of them. Their numbers follow those of the others. */
+#define FGD_ONLINE_RULES(RULE, STATES, S, KEPT, K, HYPERS, H)                                                          \
+    RULE(vw, vw, ONLINE, STATES(0, 2, S(sum, adaptive) S(largest, normalized)), KEPT(K(seen) K(learned) K(norm)),      \
+         HYPERS(H(lr, 0.5, NONNEGATIVE) H(power_t, 0.5, NONNEGATIVE) H(adaptive, 1, FLAG) H(normalized, 1, FLAG)       \
+                    H(invariant, 1, FLAG)))
+
 #endif
 
 #ifdef T /* the formulas, for one dtype; SQRT is its square root */

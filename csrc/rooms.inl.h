@@ -15,6 +15,8 @@
 #include "softmax.inl.h"
 #include "update.inl.h"
 #include "sparse.inl.h"
+#include "invariant.inl.h"
+#include "online.inl.h"
 #include "train.inl.h"
 #include "full.inl.h"
 #include "reduced.inl.h"
@@ -69,4 +71,5 @@ static const fgd_typed_kernels N(kernels) = {
 #undef LN2_HIGH
 #undef LN2_LOW
 #undef LOG1P_TERMS
+#undef LOG_TERMS
 #undef ROOT_HALF_BITS

@@ -12,6 +12,7 @@
 enum {
 #define RULE(name, formula, kind, states, kept, hypers) FGD_RULE_##name,
     FGD_OPTIM_RULES(RULE, FGD_NONE, FGD_NONE, FGD_NONE, FGD_NONE, FGD_NONE, FGD_NONE)
+        FGD_ONLINE_RULES(RULE, FGD_NONE, FGD_NONE, FGD_NONE, FGD_NONE, FGD_NONE, FGD_NONE)
 #undef RULE
 };
 
@@ -27,6 +28,7 @@ enum {
 #define NUMBER(name) double name;
 #define H(name, value, domain) double name;
 FGD_OPTIM_RULES(RULE, FGD_NONE, FGD_NONE, FGD_ALL, NUMBER, FGD_ALL, H)
+FGD_ONLINE_RULES(RULE, FGD_NONE, FGD_NONE, FGD_ALL, NUMBER, FGD_ALL, H)
 #undef RULE
 #undef NUMBER
 #undef H

@@ -257,11 +257,44 @@ static fgd_status N(train_rows)(T *params, double *loss_sum, ptrdiff_t *failed, 
     return status;
 }
 
+/* The rule that sees the rows themselves. Of dense rows the weights, and what is remembered of them, are padded. */
+static fgd_status N(train_online)(T *params, void *const *state, double *loss_sum, ptrdiff_t *failed, void *memory,
+                                  const fgd_rows *rows, const fgd_stretch *s)
+{
+    const ptrdiff_t n = rows->n_features;
+    T *const plain[3] = {params, state[0], state[1]}, *used[4] = {params, state[0], state[1], NULL};
+    T intercept[4][FGD_LANE_BYTES / sizeof(T)] = {{0}};
+    N(view) v = {.X = rows->X, .n = n};
+    if (!rows->indptr) {
+        const N(scratch) scratch = N(lay_out)(memory, n, 1, 1);
+        v = N(make_view)(rows, scratch.copied);
+        T *const padded[4] = {scratch.w, scratch.average, scratch.got, scratch.gradient};
+        memcpy(used, padded, sizeof used);
+    }
+    for (int k = 0; k < 3; k++) {
+        if (plain[k]) intercept[k][0] = plain[k][n];
+        if (plain[k] && !rows->indptr) N(pad)(used[k], plain[k], &v);
+    }
+    N(learner) m = N(make_learner)(s);
+    m.weights = (N(features)){used[0], used[1], used[2], used[3]};
+    m.intercept = (N(features)){intercept[0], intercept[1], intercept[2], intercept[3]};
+    const fgd_status status = (rows->indptr ? rows->wide ? N(learn_wide) : N(learn_narrow)
+                                            : N(learn_dense))(&m, loss_sum, failed, &v, rows, s);
+    for (int k = 0; k < 3; k++) {
+        if (plain[k] && !rows->indptr) N(unpad)(plain[k], used[k], &v);
+        if (plain[k]) plain[k][n] = intercept[k][0];
+    }
+    memcpy(s->kept, &m.kept, sizeof m.kept);
+    return status;
+}
+
 static fgd_status N(train)(void *params, void *const *state, double *loss_sum, ptrdiff_t *failed, void *scratch,
                            const fgd_rows *rows, const fgd_stretch *s, int threads)
 {
     if (s->batch_size == 1 && s->outputs == 1 && fgd_is_plain_sgd(s))
         return N(train_rows)(params, loss_sum, failed, scratch, rows, s);
+    if (fgd_rules[s->rule].kind == FGD_ONLINE)
+        return N(train_online)(params, state, loss_sum, failed, scratch, rows, s);
     if (rows->indptr) return N(train_sparse)(params, state, loss_sum, failed, scratch, rows, s, threads);
     N(job) job = {.params = params, .state = state, .rows = rows, .stretch = s, .status = FGD_OK};
     job.scratch = N(lay_out)(scratch, rows->n_features, s->outputs, s->batch_size);

@@ -5,10 +5,11 @@ Run after a change to a rule: ``python docs/make_optimizers.py``; a test compare
 
 import inspect
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
-from fastgd import _core, _lbfgs, optim
+from fastgd import _core, _lbfgs, optim, reference
 
 FILE = Path(__file__).with_name("optimizers.md")
 HEAD = """\
@@ -36,6 +37,19 @@ L-BFGS is no row: it takes loss and gradient at points that it chooses, from a f
 used.
 
 """
+ONLINE = """
+## Row by row
+
+For linear models alone: `SGDClassifier(optimizer="vw")` or `("vw", {...})`, and the same for
+`SGDRegressor`. The rule sees each row x, its weight h and its prediction p, not only a gradient.
+`lr` is the estimators' `eta0`, with a schedule if wanted: `learning_rate="constant", eta0=0.5,
+penalty=None` is Vowpal Wabbit's default. g is the loss's derivative. `step` is, with `invariant`,
+what many rows of small weight one after the other would come to: exact for losses that are
+piecewise linear or quadratic, for `"log_loss"`, `"poisson"` and `"gamma"`; `"focal"` and
+`"tweedie"` take the gradient where the step ends; the perceptron takes the plain step,
+`-h * lr * g`, as all do without `invariant`.
+
+"""
 
 
 def section(doc: str, name: str) -> str:
@@ -44,17 +58,17 @@ def section(doc: str, name: str) -> str:
     return match[1] if match else ""
 
 
-def row(rule: str, cls: type) -> str:
-    """Return one line of the table: that of a rule."""
+def row(rule: str, source: Callable[..., Any]) -> str:
+    """Return one line of the table: that of a rule, documented by a class or function."""
     states = [
         "4" + ("" if kept == "always" else f" ({kept})") for _, kept in _core.RULES[rule]["states"]
     ]
-    return line(cls, " + ".join(states) or "0", optim.defaults(rule))
+    return line(source, " + ".join(states) or "0", optim.defaults(rule))
 
 
-def line(cls: type, memory: str, settings: Mapping[str, object]) -> str:
-    """Return one line of a table, formula and paper from the class's docstring."""
-    doc = inspect.getdoc(cls) or ""
+def line(source: Callable[..., Any], memory: str, settings: Mapping[str, object]) -> str:
+    """Return one line of a table, formula and paper from the docstring."""
+    doc = inspect.getdoc(source) or ""
     notes = section(doc, "Notes").splitlines()
     formula = [text.strip() for text in notes if text.startswith("    ")]
     paper = " ".join(section(doc, "References").split())
@@ -62,7 +76,7 @@ def line(cls: type, memory: str, settings: Mapping[str, object]) -> str:
     options = [f"`{name}={value}`" for name, value in settings.items()]
     code = "<br>".join(f"`{text}`".replace("|", r"\|") for text in formula)
     cells = (
-        f"`{cls.__name__}`", code, memory, ", ".join(options),
+        f"`{source.__name__}`", code, memory, ", ".join(options),
         f"`{twin[1]}`" if twin else "", paper.replace("|", r"\|"),
     )  # fmt: skip
     return f"| {' | '.join(cells)} |"
@@ -72,7 +86,9 @@ def table() -> str:
     """Return the whole file."""
     rules = "\n".join(row(rule, optim.CLASSES[rule]) for rule in _core.RULES) + "\n"
     lbfgs = line(optim.LBFGS, "`8 * (history_size + 1) + 32`", _lbfgs.DEFAULTS) + "\n"
-    return HEAD + COLUMNS + rules + CLOSURE + COLUMNS + lbfgs
+    online = "\n".join(row(rule, reference.ONLINE_RULES[rule]) for rule in _core.ONLINE_RULES)
+    named = COLUMNS.replace("| class |", "| `optimizer` |")
+    return HEAD + COLUMNS + rules + CLOSURE + COLUMNS + lbfgs + ONLINE + named + online + "\n"
 
 
 if __name__ == "__main__":

@@ -155,7 +155,7 @@ def loop_arguments(**changes):
         ({"lr": np.full(3, 0.1, np.float32)}, "^lr must be"),
         ({"loss": -1}, "^loss and rule must be"),
         ({"loss": len(_core.LOSSES)}, "^loss and rule must be"),
-        ({"rule": len(_core.RULES)}, "^loss and rule must be"),
+        ({"rule": len(_core.RULES) + len(_core.ONLINE_RULES)}, "^loss and rule must be"),
         ({"rule": _core.RULES["muon"]["number"]}, "^rule must take vectors; got 'muon'"),
         ({"kept": np.zeros(_core.N_KEPT - 1)}, "^kept must be"),
         ({"kept": np.zeros(_core.N_KEPT, np.float32)}, "^kept must be"),

@@ -10,7 +10,8 @@ _Array = NDArray[Any]  # float32 or float64
 
 class _Rule(TypedDict):
     number: int
-    kind: str  # "elementwise", "layerwise", "listwise", "factored", "matrix" or "hybrid"
+    # "elementwise", "layerwise", "listwise", "factored", "matrix" or "hybrid"; "online"
+    kind: str
     eight_bit: bool  # whether its states may have 8 bits
     states: tuple[tuple[str, str], ...]  # name; when it is kept, as in optim_rules.h
     kept: tuple[str, ...]  # numbers that are carried from step to step
@@ -38,6 +39,7 @@ class _BuildInfo(TypedDict):
 __version__: str
 BLOCKWISE: tuple[str, ...]
 RULES: dict[str, _Rule]
+ONLINE_RULES: dict[str, _Rule]  # that see the rows of a linear model; not among RULES
 OWN_RULES: dict[str, _OwnRule]
 LOSSES: dict[str, _Loss]
 N_KEPT: int

@@ -19,7 +19,7 @@ from libc.stddef cimport ptrdiff_t
 from libc.stdint cimport int64_t, uint32_t, uintptr_t
 from libc.math cimport INFINITY
 from libc.stdlib cimport qsort
-from libc.string cimport memcmp, memset
+from libc.string cimport memcmp, memset, strcmp
 
 from . cimport cfastgd as c
 from . cimport dlpack as dl
@@ -80,7 +80,7 @@ cdef dict _domains = {
 cdef dict _kinds = {
     c.FGD_ELEMENTWISE: "elementwise", c.FGD_CODED: "elementwise", c.FGD_LAYERWISE: "layerwise",
     c.FGD_LISTWISE: "listwise", c.FGD_FACTORED: "factored", c.FGD_MATRIX: "matrix",
-    c.FGD_HYBRID: "hybrid",
+    c.FGD_HYBRID: "hybrid", c.FGD_ONLINE: "online",
 }
 
 
@@ -124,14 +124,19 @@ cdef dict _read_losses():
 
 
 class _Rules(dict):
-    """The rules of C; by name, also those that users have added, which no iteration shows."""
+    """The rules of C that step arrays.
+
+    By name, also those that see rows, and those that users have added, which no iteration shows.
+    """
 
     def __missing__(self, name):
-        return OWN_RULES[name]
+        return ONLINE_RULES[name] if name in ONLINE_RULES else OWN_RULES[name]
 
 
 OWN_RULES = {}  # as RULES; "functions" by dtype are the addresses of their code
-RULES = _Rules(_read_rules())
+_all_rules = _read_rules()
+ONLINE_RULES = {name: row for name, row in _all_rules.items() if row["kind"] == "online"}
+RULES = _Rules((name, row) for name, row in _all_rules.items() if name not in ONLINE_RULES)
 LOSSES = _read_losses()
 N_KEPT_BY_RULE = RULE_KEPT  # numbers that a rule carries on, the first
 N_KEPT = RULE_KEPT + c.FGD_ROWS_KEPT  # of those that a linear model carries on
@@ -518,6 +523,10 @@ def train_linear(object params, tuple states, object X, object y, object sample_
     stretch.kept = <double *>cnp.PyArray_DATA(kept)
     stretch.batch_size, stretch.start, stretch.stop = batch_size, start, stop
 
+    cdef const c.fgd_rule_info *row = &c.fgd_rules[rule]
+    if row.kind == c.FGD_ONLINE and batch_size * n_classes > 1:
+        raise ValueError(f"batch_size and n_classes must be 1 for {row.name.decode()!r}, which "
+                         f"learns row by row; got {batch_size} and {n_classes}")
     stretch.outputs = <ptrdiff_t>_at_least(1, n_classes, "n_classes")
     cdef Py_ssize_t n_params = (rows.n_features + 1) * n_classes
     cdef bint by_row = c.fgd_is_plain_sgd(&stretch) and batch_size * n_classes == 1
@@ -542,14 +551,14 @@ def train_linear(object params, tuple states, object X, object y, object sample_
     stretch.intercept_decay = intercept_decay
     stretch.penalties = <double *>_data(penalties, "penalties", c.FGD_FLOAT64, 1, True)
 
-    cdef const c.fgd_rule_info *row = &c.fgd_rules[rule]
     if row.kind == c.FGD_MATRIX:
         raise ValueError(f"rule must take vectors; got {row.name.decode()!r}, which takes matrices")
     if len(states) != row.n_states and states:
         raise ValueError(
             f"states must hold {row.n_states} arrays or None; got {len(states)}")
     for k in range(row.n_states):
-        if row.states[k].kept_if in (b"always", b"vector") and (not states or states[k] is None):
+        if (row.states[k].kept_if in (b"always", b"vector") or _sees_state(row, k, values)) \
+                and (not states or states[k] is None):
             raise ValueError(
                 f"states[{k}] must be an array: {row.name.decode()} needs it; got None")
     cdef void *state[4]
@@ -569,6 +578,15 @@ def train_linear(object params, tuple states, object X, object y, object sample_
         status = kernels.train(weights, state, &loss_sum, &failed, work, &rows, &stretch, team)
     _raise_status(status, failed)
     return loss_sum
+
+
+cdef bint _sees_state(const c.fgd_rule_info *row, int state, const double *hypers) noexcept:
+    """Whether a rule that sees rows keeps a state: while this hyper-parameter is not zero."""
+    cdef int k
+    for k in range(row.n_hypers):
+        if strcmp(row.hypers[k].name, row.states[state].kept_if) == 0:
+            return row.kind == c.FGD_ONLINE and hypers[k] != 0
+    return False
 
 
 cdef int _fill_order(c.fgd_rows *rows, cnp.ndarray order, Py_ssize_t block) except -1:

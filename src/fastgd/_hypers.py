@@ -37,6 +37,9 @@ CHOICES: dict[str, tuple[Any, ...]] = {"adjust_lr": (None, "original", "match_rm
 VECTOR_RULES = tuple(name for name, row in _core.RULES.items() if row["kind"] != "matrix")
 """The rules that take parameters of any shape."""
 
+LINEAR_RULES = (*VECTOR_RULES, *_core.ONLINE_RULES)
+"""The rules of linear models: those, and what sees their rows."""
+
 MEANINGS = {
     "lr": "Learning rate.",
     "momentum": "Factor of the past in the running sum or average of gradients; 0 keeps none.",

@@ -215,6 +215,17 @@ class LinearSGD(SparseCoefMixin, BaseEstimator, ABC):  # type: ignore[misc]
 
     def _check_batches(self, takes_l1: bool, by_rows: bool) -> None:
         """Refuse what training in batches, by another rule or of a softmax does not do."""
+        rule = rule_and_hypers(self.optimizer)[0]
+        if rule in _core.ONLINE_RULES and self.batch_size not in (1, "auto"):
+            raise ValueError(
+                f"batch_size must be 1 with optimizer={self.optimizer!r}, which learns row by row; "
+                f"got {self.batch_size}"
+            )
+        if rule in _core.ONLINE_RULES and self._n_classes() > 1:
+            raise ValueError(
+                f"loss must not be {self.loss!r} with optimizer={self.optimizer!r}, which learns "
+                "one class at a time"
+            )
         if self.penalty in ("l1", "elasticnet") and not takes_l1:
             raise ValueError(
                 f"penalty must be 'l2' or None with optimizer={self.optimizer!r}; "
@@ -336,7 +347,8 @@ class LinearSGD(SparseCoefMixin, BaseEstimator, ABC):  # type: ignore[misc]
         """Rows of an update, for so many rows."""
         if self.batch_size != "auto":
             return min(int(self.batch_size), n_rows)
-        if is_plain_sgd(*rule_and_hypers(self.optimizer)):
+        rule, hypers = rule_and_hypers(self.optimizer)
+        if rule in _core.ONLINE_RULES or is_plain_sgd(rule, hypers):
             return 1
         return max(1, min(256, n_rows // 64))
 

@@ -111,10 +111,12 @@ class SGDClassifier(ClassifierMixin, SupervisedSGD):  # type: ignore[misc]
         the number of the update from which on they are.
     batch_size : int or "auto", default=1
         Rows of an update. The gradient is their mean; 1 is scikit-learn's. "auto" is 1 for plain
-        "sgd"; for other rules 256, or as few as make 64 updates an epoch. Keyword-only.
+        "sgd" and "vw"; for other rules 256, or as few as make 64 updates an epoch. Keyword-only.
     optimizer : str or (str, dict), default="sgd"
         Update rule, with its hyper-parameters other than the learning rate if wanted:
-        ``"adam"``, ``("sgd", {"momentum": 0.9})``. Keyword-only.
+        ``"adam"``, ``("sgd", {"momentum": 0.9})``. ``"vw"`` is Vowpal Wabbit's, one row an update:
+        features need not be scaled, and steps do not pass the target; its own defaults are
+        ``learning_rate="constant", eta0=0.5, penalty=None``. Keyword-only.
     loss_parameter : float or None, default=None
         The exponent of "focal", 0 or more. None takes 2. Keyword-only.
     restore_best_weights : bool, default=False

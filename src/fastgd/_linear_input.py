@@ -19,7 +19,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from . import _core
-from ._hypers import DOMAINS, VECTOR_RULES
+from ._hypers import DOMAINS, LINEAR_RULES
 from .optim import hyper_values
 from .schedules import SCHEDULES
 
@@ -86,7 +86,7 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
     "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
     "batch_size": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
-    "optimizer": [StrOptions(set(VECTOR_RULES)), tuple],
+    "optimizer": [StrOptions(set(LINEAR_RULES)), tuple],
     "loss_parameter": [Real, None],
     "restore_best_weights": ["boolean"],
     "n_threads": [Interval(Integral, 1, None, closed="left"), None],
@@ -121,12 +121,12 @@ def rule_and_hypers(given: Any) -> tuple[str, list[float]]:
     rule, settings = given if len(given) == 2 else (None, None)
     if (
         not isinstance(rule, str)
-        or rule not in VECTOR_RULES
+        or rule not in LINEAR_RULES
         or not isinstance(settings, dict)
         or "lr" in settings
     ):
         raise ValueError(
-            f"optimizer must be one of {', '.join(VECTOR_RULES)}, or a pair of one and a dict of "
+            f"optimizer must be one of {', '.join(LINEAR_RULES)}, or a pair of one and a dict of "
             f"its hyper-parameters other than lr (see eta0); got {given!r}"
         )
     return rule, hyper_values(rule, settings)

@@ -81,10 +81,12 @@ class SGDRegressor(RegressorMixin, SupervisedSGD):  # type: ignore[misc]
         the number of the update from which on they are.
     batch_size : int or "auto", default=1
         Rows of an update. The gradient is their mean; 1 is scikit-learn's. "auto" is 1 for plain
-        "sgd"; for other rules 256, or as few as make 64 updates an epoch. Keyword-only.
+        "sgd" and "vw"; for other rules 256, or as few as make 64 updates an epoch. Keyword-only.
     optimizer : str or (str, dict), default="sgd"
         Update rule, with its hyper-parameters other than the learning rate if wanted:
-        ``"adam"``, ``("sgd", {"momentum": 0.9})``. Keyword-only.
+        ``"adam"``, ``("sgd", {"momentum": 0.9})``. ``"vw"`` is Vowpal Wabbit's, one row an update:
+        features need not be scaled, and steps do not pass the target; its own defaults are
+        ``learning_rate="constant", eta0=0.5, penalty=None``. Keyword-only.
     loss_parameter : float or None, default=None
         The quantile of "pinball" and the expectile of "expectile", above 0 and below 1; the power
         of "tweedie". None takes 0.5 and 1.5. Keyword-only.

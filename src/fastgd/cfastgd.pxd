@@ -40,6 +40,7 @@ cdef extern from "fastgd.h" nogil:
         FGD_FACTORED
         FGD_MATRIX
         FGD_HYBRID
+        FGD_ONLINE
         FGD_CODED
 
     enum:

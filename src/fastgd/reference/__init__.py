@@ -32,6 +32,7 @@ sampler                 `xorshift32`, `shuffle`, `rows`
 linear model            `linear_prediction`, `linear_gradient`, `linear_step`, `train_linear`;
                         of many classes together `multinomial`, `multinomial_gradient`;
                         row by row `linear_rows`, `aggressive_step`, `take_l1`, `cut_off`
+`ONLINE_RULES`          `vw` (`invariant_step`)
 ======================  ==========================================================================
 
 References
@@ -67,8 +68,10 @@ Igel, Hüsken (2000), Improving the Rprop learning algorithm, Neural Computation
 Jordan, Jin, Boza, You, Cesista, Newhouse, Bernstein (2024), Muon: an optimizer for hidden layers in
 neural networks, kellerjordan.github.io/posts/muon.
 Jorgensen (1987), Exponential dispersion models, Journal of the Royal Statistical Society B 49.
+Karampatziakis, Langford (2011), Online importance weight aware updates, UAI.
 Kingma, Ba (2015), Adam: a method for stochastic optimization, ICLR.
 Koenker, Bassett (1978), Regression quantiles, Econometrica 46(1).
+Kulis, Bartlett (2010), Implicit online learning, ICML.
 Lin, Goyal, Girshick, He, Dollar (2017), Focal loss for dense object detection, ICCV.
 Liu, Jiang, He, Chen, Liu, Gao, Han (2020), On the variance of the adaptive learning rate and
 beyond, ICLR.
@@ -78,6 +81,7 @@ Mächler (2012), Accurately computing log(1 - exp(-|a|)), vignette of the R pack
 Marsaglia (2003), Xorshift RNGs, Journal of Statistical Software 8(14).
 McMahan, Holt, Sculley, Young, and others (2013), Ad click prediction: a view from the trenches,
 KDD.
+McMahan, Streeter (2010), Adaptive bound optimization for online convex optimization, COLT.
 Mishchenko, Defazio (2024), Prodigy: an expeditiously adaptive parameter-free learner, ICML.
 Nelder, Wedderburn (1972), Generalized linear models, Journal of the Royal Statistical Society A
 135(3).
@@ -93,6 +97,7 @@ algorithm, IEEE International Conference on Neural Networks.
 Robbins, Monro (1951), A stochastic approximation method, Ann. Math. Statist. 22(3).
 Rosenblatt (1958), The perceptron: a probabilistic model for information storage and organization
 in the brain, Psychological Review 65(6).
+Ross, Mineiro, Langford (2013), Normalized online learning, UAI.
 Shalev-Shwartz, Singer, Srebro (2007), Pegasos: primal estimated sub-gradient solver for SVM, ICML.
 Shazeer, Stern (2018), Adafactor: adaptive learning rates with sublinear memory cost, ICML.
 Sutskever, Martens, Dahl, Hinton (2013), On the importance of initialization and momentum in deep
@@ -151,6 +156,7 @@ from .losses import (
     squared_hinge,
     tweedie,
 )
+from .online import ONLINE_RULES, invariant_step, vw
 from .quasi_newton import cubic_minimum, lbfgs, lbfgs_direction, strong_wolfe
 from .rules import *  # noqa: F403 (all of them, by their names)
 from .rules import __all__ as _rules
@@ -161,6 +167,7 @@ from .transforms import adaptive_clip, box, centralize, l1_ball, l2_ball, lookah
 __all__ = [
     "BLOCK",
     "LOSSES",
+    "ONLINE_RULES",
     "SCHEDULES",
     "adaptive_clip",
     "aggressive_step",
@@ -176,6 +183,7 @@ __all__ = [
     "gradient_descent",
     "hinge",
     "huber",
+    "invariant_step",
     "invscaling",
     "l1_ball",
     "l2_ball",
@@ -204,6 +212,7 @@ __all__ = [
     "take_l1",
     "train_linear",
     "tweedie",
+    "vw",
     "xorshift32",
     *_rules,
 ]
