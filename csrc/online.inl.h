@@ -278,7 +278,9 @@ FGD_INLINE T N(predict)(const N(learner) *m, const N(lesson) *row, const T *far,
 {
     const T b = m->intercept.w[0];
     if (kind == FGD_DENSE) return N(predict_dense)(m, &row->whole, far, v) + b;
-    return (T)m->scale * N(dot_sparse)(m->weights.w, row->example, kind) + b;
+    return (T)m->scale *
+               N(dot_sparse)(m->weights.w, row->example.x, row->example.columns, row->example.n, kind == FGD_WIDE) +
+           b;
 }
 
 /* Counts the row, shrinks the weights, and gives the learning rate. */

@@ -498,7 +498,7 @@ class _Space:
 
     def nothing_left(self, objective: Objective) -> bool:
         """Whether a step promises no more than values differ by rounding."""
-        promised = 0.5 * _core.dot(self.grad, self.grad)
+        promised: float = 0.5 * _core.dot(self.grad, self.grad)
         return promised <= 10 * np.finfo(objective.X.dtype).eps * max(1.0, abs(self.here.value))
 
     def _remember(self, grad: Floats, d: Floats, t: float) -> None:
