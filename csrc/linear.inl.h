@@ -115,7 +115,8 @@ FGD_INLINE void N(carry_out)(T *w, N(update) u, const N(view) *v)
  *     p_{t+1} = (shrink_t (w_t . x_{t+1}) + b_t) + step_t (x_t . x_{t+1} + 1).
  * The weights are read and written once a row, and only three operations and the derivative stay in the chain. Rows
  * further ahead are prefetched column by column along the same pass (a burst of prefetches would stall).
- * If penalties are wanted, those of the weights before each row's update are summed.
+ * If penalties are wanted, those of the weights before each row's update are summed, and what sample weights take from
+ * its loss.
  * Measured against the literal loop: 1.5 x at 20 and 50 features; 1.0 x in order and 1.6 x shuffled at 784. */
 FGD_INLINE fgd_status N(sgd_rows)(T *restrict w, T *intercept, double *loss_sum, ptrdiff_t *failed, const N(view) *v,
                                   const fgd_rows *rows, const fgd_stretch *s, N(pointwise) *value,
@@ -174,13 +175,14 @@ FGD_INLINE fgd_status N(sgd_rows)(T *restrict w, T *intercept, double *loss_sum,
             previous = now;
             now.x = next, now.x_last = next_last;
         }
-        const double loss = N(sum_losses)(ys, ps, weights && !penalties ? sample_weights : NULL, length, e, value);
+        const double loss = N(sum_losses)(ys, ps, weights ? sample_weights : NULL, length, e, value);
         if (!(loss - loss == 0)) {
             *failed = start + N(first_not_finite)(ys, ps, length, e, value);
             return FGD_DIVERGED;
         }
         *loss_sum += loss;
         if (penalties) *s->penalties += 0.5 * s->alpha * squares;
+        if (penalties && weights) *s->penalties += N(sum_losses)(ys, ps, NULL, length, e, value) - loss;
     }
     N(carry_out)(w, previous, v);
     *intercept = b;

@@ -143,7 +143,7 @@ def test_rows_follow_the_reference(n_features, options, sparse_too):
 
 
 @pytest.mark.parametrize("sparse_too", [False, True], ids=["array", "matrix"])
-@pytest.mark.parametrize("options", ["elasticnet", "average", "PA-I", "PA-II"])
+@pytest.mark.parametrize("options", ["l2", "elasticnet", "average", "PA-I", "PA-II"])
 @pytest.mark.parametrize("loss", LOSSES)
 def test_losses_follow_the_reference(loss, options, sparse_too):
     """Protects every loss, with sample weights, over arrays and matrices."""
