@@ -278,9 +278,8 @@ FGD_INLINE T N(predict)(const N(learner) *m, const N(lesson) *row, const T *far,
 {
     const T b = m->intercept.w[0];
     if (kind == FGD_DENSE) return N(predict_dense)(m, &row->whole, far, v) + b;
-    return (T)m->scale *
-               N(dot_sparse)(m->weights.w, row->example.x, row->example.columns, row->example.n, kind == FGD_WIDE) +
-           b;
+    const N(example) *x = &row->example;
+    return (T)m->scale * N(dot_sparse)(m->weights.w, x->x, x->columns, x->n, kind == FGD_WIDE) + b;
 }
 
 /* Counts the row, shrinks the weights, and gives the learning rate. */
@@ -323,15 +322,18 @@ FGD_INLINE fgd_status N(learn)(N(learner) *learner, double *loss_sum, ptrdiff_t 
     N(learner) m = *learner;
     N(piece) piece;
     N(lesson) row = {.piece = &piece, .one = {s->fit_intercept ? 1 : 0}};
-    fgd_cursor cursor = fgd_cursor_at_start(rows), ahead = cursor;
+    fgd_cursor cursor = fgd_cursor_at_start(rows), ahead = cursor, far_ahead = cursor;
+    const ptrdiff_t rows_ahead = kind == FGD_DENSE ? fgd_rows_ahead((ptrdiff_t)sizeof(T) * v->n) : FGD_SPARSE_AHEAD;
     fgd_seek(&cursor, s->start);
-    fgd_seek(&ahead, s->start + fgd_rows_ahead((ptrdiff_t)sizeof(T) * v->n));
+    fgd_seek(&ahead, s->start + rows_ahead);
+    fgd_seek(&far_ahead, s->start + 2 * rows_ahead);
 
     for (ptrdiff_t start = s->start; start < s->stop; start += FGD_SEGMENT) {
         const ptrdiff_t length = s->stop - start < FGD_SEGMENT ? s->stop - start : FGD_SEGMENT;
         T ys[FGD_SEGMENT], ps[FGD_SEGMENT], sample_weights[FGD_SEGMENT];
         for (ptrdiff_t i = 0; i < length; i++) {
             const ptrdiff_t r = fgd_next_row(&cursor), far = fgd_next_row(&ahead);
+            if (kind != FGD_DENSE) N(fetch_sparse)(rows, far, fgd_next_row(&far_ahead), v, kind);
             row.example = N(example_at)(v, rows, r, kind);
             if (kind == FGD_DENSE) row.whole = N(whole_row)(row.example, v);
             row.y = ys[i] = Y[r], row.h = sample_weights[i] = weights ? weights[r] : 1;

@@ -498,8 +498,9 @@ class _Space:
 
     def nothing_left(self, objective: Objective) -> bool:
         """Whether a step promises no more than values differ by rounding."""
-        promised: float = 0.5 * _core.dot(self.grad, self.grad)
-        return promised <= 10 * np.finfo(objective.X.dtype).eps * max(1.0, abs(self.here.value))
+        promised = 0.5 * _core.dot(self.grad, self.grad)
+        rounding = 10 * float(np.finfo(objective.X.dtype).eps)
+        return promised <= rounding * max(1.0, abs(self.here.value))
 
     def _remember(self, grad: Floats, d: Floats, t: float) -> None:
         """Keep the pair s, y of a step if its curvature is good."""
