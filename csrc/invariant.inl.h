@@ -14,22 +14,17 @@
 
 typedef T N(path)(T y, T p, T e, T d, T h, T s);
 
-/* (1 - exp(-x)) / x of x >= 0. Near zero the errors of exp and log cancel (Kahan; Higham, "Accuracy and stability of
- * numerical algorithms", 2002, sec. 1.14.1); the same holds of the two below. */
-FGD_INLINE T N(mean_decay)(T x)
+/* (exp(x) - 1) / x; near zero 1 + x/2 (1 + x/3 (1 + ...)) */
+FGD_INLINE T N(mean_growth)(T x)
 {
-    const T u = N(exp)(-x);
-    return u == 1 ? 1 : (1 - u) / (x < 1 ? -N(log)(u) : x);
+    if (x > (T)0.35 || x < (T)-0.35) return (N(exp)(x) - 1) / x;
+    T a = 1;
+    for (int k = MANTISSA_BITS > 23 ? 13 : 8; k > 1; k--) a = 1 + a * (x * ((T)1 / (T)k));
+    return a;
 }
 
-/* exp(x) - 1 of x >= 0 */
-FGD_INLINE T N(expm1)(T x)
-{
-    const T u = N(exp)(x);
-    return u == 1 ? x : x < 1 ? (u - 1) * x / N(log)(u) : u - 1;
-}
-
-/* log(1 + x) of x > -1 */
+/* log(1 + x) of x > -1. Near zero the error of log cancels that of the sum (Kahan; Higham, "Accuracy and stability of
+ * numerical algorithms", 2002, problem 1.5). */
 FGD_INLINE T N(log_1_plus)(T x)
 {
     const T u = 1 + x;
@@ -44,7 +39,7 @@ FGD_INLINE T N(down_line)(T slope, T distance, T h, T s) { return h * slope * s 
 /* down curvature / 2 distance^2, whatever the sign of the distance: what is left of it falls exponentially */
 FGD_INLINE T N(down_square)(T curvature, T distance, T h, T s)
 {
-    return curvature * distance * h * N(mean_decay)(curvature * h * s);
+    return curvature * distance * h * N(mean_growth)(-curvature * h * s);
 }
 
 /* down a line as far as `bend` from the end, then a square */
@@ -133,7 +128,7 @@ static T N(log_loss_path)(T y, T p, T e, T d, T h, T s)
         move = bound < move ? bound : move;
     }
     for (int k = 0; k < 20; k++) {
-        const T grown = a * N(expm1)(move), slope = 1 + a + grown;
+        const T grown = a * move * N(mean_growth)(move), slope = 1 + a + grown;
         const T newton = (move + grown - time) / slope;
         const T step = newton / (1 - (T)0.5 * newton * (a + grown) / slope);
         move -= step;
@@ -149,7 +144,7 @@ FGD_INLINE T N(log_growth)(T x, T same) { return x > (T)-0.5 && x < 1 ? N(log_1_
 static T N(poisson_path)(T y, T p, T e, T d, T h, T s)
 {
     (void)e;
-    const T time = h * s * N(mean_decay)(y * h * s);
+    const T time = h * s * N(mean_growth)(-y * h * s);
     return -N(log_growth)(d * time, N(exp)(-y * h * s) + N(exp)(p) * time) / s;
 }
 
@@ -157,7 +152,7 @@ static T N(poisson_path)(T y, T p, T e, T d, T h, T s)
 static T N(gamma_path)(T y, T p, T e, T d, T h, T s)
 {
     (void)e;
-    const T time = h * s * N(mean_decay)(h * s);
+    const T time = h * s * N(mean_growth)(-h * s);
     return N(log_growth)(-d * time, N(exp)(-h * s) + y * N(exp)(-p) * time) / s;
 }
 
