@@ -547,7 +547,8 @@ class SupervisedSGD(LinearSGD):
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Finite; float32 and float64 are used as they are in C order and as CSR, with indices of
-            32 and 64 bits.
+            32 and 64 bits. Of a matrix that maps a file (``numpy.load(path, mmap_mode="r")``) a
+            thread reads ahead, unless rows are shuffled one by one or held out.
         y : array-like of shape (n_samples,)
             Labels, of at least two classes; for a regressor, finite targets, also of shape
             (n_samples, n_outputs).
