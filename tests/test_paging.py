@@ -153,6 +153,24 @@ def test_classes_share_a_file(small_windows, tmp_path, data):
     assert models[0].score(mapped, labels) > 0.7
 
 
+@pytest.mark.parametrize("batch_size", [1, 16])
+def test_sparse_files_in_order_give_the_bits_of_memory(
+    small_windows, tmp_path, rng, batch_size, assert_same_bits
+):
+    """Protects CSR on disk: it is read ahead, and learnt from like any other."""
+    X = scipy.sparse.random_array((2000, 50), density=0.3, format="csr", rng=rng)
+    y = X @ rng.standard_normal(50)
+    parts = [
+        on_disk(tmp_path / f"{name}.npy", getattr(X, name))
+        for name in ("data", "indices", "indptr")
+    ]
+    mapped = scipy.sparse.csr_array(tuple(parts), shape=X.shape)
+    options = {"shuffle": False, "batch_size": batch_size}
+    expected, model = fitted(X, y, **options), fitted(mapped, y, **options)
+    assert Windows.of(mapped, 2000, train.call_rows(15, batch_size)) is not None
+    assert_same_bits([model.coef_, model.intercept_], [expected.coef_, expected.intercept_])
+
+
 def test_parts_of_a_sparse_matrix(small_windows, tmp_path, rng):
     """Protects CSR on disk: the spans of rows in both its arrays, wherever they lie in the file."""
     X = scipy.sparse.random_array((500, 40), density=0.2, format="csr", rng=rng)
