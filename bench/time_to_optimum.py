@@ -1,6 +1,7 @@
 """Seconds until logistic regression is within 1e-4 and 1e-8 of the best loss, ours and the peers'.
 
-    python bench/time_to_optimum.py [--threads 1 2] [--rows 500000] [--repeats 5]
+    python bench/time_to_optimum.py [--threads 1 2] [--rows 500000] [--repeats 5] [--gaps 1e-4 1e-8]
+                                    [--limit 60] [--data dense scaled sparse]
 
 On dense float32 rows, on the same with columns scaled by 1e-2 to 1e2, and on sparse ones. Each
 contestant stops by its own tolerance: it gets the loosest that reaches the loss, found beforehand,
@@ -23,7 +24,6 @@ from sklearn.linear_model import LogisticRegression as Peer
 from fastgd.linear_model import LogisticRegression
 
 TOLERANCES = [10.0**-k for k in np.arange(0.0, 9.5, 0.5)]
-LIMIT = 60.0  # seconds of a fit after which a contestant is not tried further
 SOLVERS = ("lbfgs", "liblinear", "newton-cg", "newton-cholesky", "sag", "saga")
 
 
@@ -82,9 +82,12 @@ def seconds(make: Callable[[float], Any], tol: float, X: Any, y: Any) -> tuple[f
 
 
 def loosest(
-    make: Callable[[float], Any], data: list[Any], y: Any, good: Callable[[Any], bool]
+    make: Callable[[float], Any], data: list[Any], y: Any, good: Callable[[Any], bool], limit: float
 ) -> tuple[float, Any] | None:
-    """Return the tolerance and the data with which the loss is reached soonest; None if never."""
+    """Return the tolerance and the data with which the loss is reached soonest; None if never.
+
+    After a fit of more than `limit` seconds smaller tolerances are not tried.
+    """
     found = []
     for X in data:
         for tol in TOLERANCES:
@@ -92,27 +95,31 @@ def loosest(
             if good(model):
                 found.append((took, tol, X))
                 break
-            if took > LIMIT:
+            if took > limit:
                 break
     return min(found, key=lambda one: one[0])[1:] if found else None
 
 
-def report(name: str, X: Any, y: Any, threads: int, repeats: int) -> None:
+def report(name: str, X: Any, y: Any, threads: int, options: argparse.Namespace) -> None:
     """Print a table."""
     wide, signs = X.astype(np.float64), 2.0 * y - 1
     best = loss(LogisticRegression(tol=1e-11, max_iter=2000).fit(wide, y), wide, signs)
     print(f"\n{name}, {threads} thread(s): best loss {best:.9g}")
-    for gap in (1e-4, 1e-8):
+    for gap in options.gaps:
         ready = {}
         for who, make in contestants(sp.issparse(X), threads).items():
-            limit = best * (1 + gap)
-            found = loosest(make, [X, wide], y, lambda m, most=limit: loss(m, wide, signs) <= most)
+            most = best * (1 + gap)
+
+            def good(model: Any, most: float = most) -> bool:
+                return loss(model, wide, signs) <= most
+
+            found = loosest(make, [X, wide], y, good, options.limit)
             if found is None:
                 print(f"  {who:30} does not reach {gap:g}")
             else:
                 ready[who] = (make, *found)
         times: dict[str, list[float]] = {who: [] for who in ready}
-        for _ in range(repeats):
+        for _ in range(options.repeats):
             for who, (make, tol, data) in ready.items():
                 times[who].append(seconds(make, tol, data, y)[0])
         ours = min(times["fastgd auto"])
@@ -130,17 +137,23 @@ def main() -> None:
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--rows", type=int, default=500_000)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--gaps", type=float, nargs="+", default=[1e-4, 1e-8])
+    parser.add_argument("--limit", type=float, default=60.0, help="seconds of a fit")
+    kinds = ("dense", "scaled", "sparse")
+    parser.add_argument("--data", nargs="+", choices=kinds, default=kinds)
     options = parser.parse_args()
     warnings.simplefilter("ignore")
-    sparse_rows = options.rows * 2 // 5
+    n, m = options.rows, options.rows * 2 // 5
+    data = {
+        "dense": (f"{n:,} x 100", lambda: dense(n)),
+        "scaled": (f"{n:,} x 100, badly scaled", lambda: dense(n, scaled=True)),
+        "sparse": (f"{m:,} x 50,000, sparse", lambda: sparse(m)),
+    }
     for threads in options.threads:
         with pinned(threads):
-            name = f"{options.rows:,} x 100"
-            report(name, *dense(options.rows), threads, options.repeats)
-            scaled = dense(options.rows, scaled=True)
-            report(f"{name}, badly scaled", *scaled, threads, options.repeats)
-            name = f"{sparse_rows:,} x 50,000, sparse"
-            report(name, *sparse(sparse_rows), threads, options.repeats)
+            for kind in options.data:
+                name, make = data[kind]
+                report(name, *make(), threads, options)
 
 
 if __name__ == "__main__":
