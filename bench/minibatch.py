@@ -26,8 +26,8 @@ from fastgd.linear_model import SGDClassifier, SGDRegressor
 BATCHES = (1, 32, 256, 1024)
 THREADS = (1, 2)
 RULES = {
-    "sgd": (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1),
-    "adam": (1e-3, 3e-3, 1e-2, 3e-2),
+    "sgd": (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0, 3.0),
+    "adam": (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1),
 }
 PIECES = 16  # of an epoch, trained on at a time
 LOOKS = 1.15  # the loss is looked at when the seconds have grown by this factor

@@ -303,9 +303,9 @@ static fgd_status N(train)(void *params, void *const *state, double *loss_sum, p
     N(take_weights)(&job);
     const ptrdiff_t batch = s->batch_size < s->stop - s->start ? s->batch_size : s->stop - s->start;
     const int team = fgd_team(threads, 2.0 * (double)batch * (double)(rows->n_features * s->outputs), FGD_SERIAL_BATCH);
-    job.n_shares = team < job.scratch.n_chunks ? team : job.scratch.n_chunks;
-    if (team > 1) {
-        FGD_PARALLEL(team)
+    job.n_shares = team < job.scratch.n_chunks ? team : job.scratch.n_chunks; /* who had none would only wait */
+    if (job.n_shares > 1) {
+        FGD_PARALLEL((int)job.n_shares)
         N(work)(&job, FGD_THREAD, FGD_TEAM);
     } else {
         N(work)(&job, 0, 1);
