@@ -6,9 +6,14 @@ a reason each: one that passes all the same, or that is not there, is an error.
 """
 
 import importlib.util
-from pathlib import Path
 
 import pytest
+from peer_suites import (
+    assert_tests_exist,
+    expecting_failures,
+    global_random_seed,  # noqa: F401 - a fixture
+    left_out,
+)
 
 sklearn = pytest.importorskip("sklearn", minversion="1.9")
 
@@ -20,16 +25,8 @@ pytestmark = [
     ),
     pytest.mark.filterwarnings("ignore"),
 ]
-LEFT_OUT = {
-    name: reason
-    for name, _, reason in (
-        line.partition(": ")
-        for line in (Path(__file__).parent / "peer_suite_left_out_logistic.txt")
-        .read_text()
-        .splitlines()
-        if line and not line.startswith("#")
-    )
-}
+LEFT_OUT = left_out("peer_suite_left_out_logistic.txt")
+expect_failure = expecting_failures(LEFT_OUT)
 # tests of what is not here, by their names
 OTHERS = (
     "liblinear",
@@ -79,22 +76,6 @@ def peers_tests():
 globals().update(peers_tests())
 
 
-@pytest.fixture
-def global_random_seed():
-    """The seed that scikit-learn runs its tests with."""
-    return 42
-
-
-@pytest.fixture(autouse=True)
-def _left_out(request):
-    """Expect the failure of what is left out."""
-    reason = LEFT_OUT.get(request.node.name)
-    if reason:
-        request.applymarker(pytest.mark.xfail(reason=reason, strict=True))
-
-
 def test_what_is_left_out_exists(request):
     """Protects the list from names that are no test any more."""
-    names = {item.name for item in request.node.getparent(pytest.Module).collect()}
-    assert len(names) > 100
-    assert set(LEFT_OUT) <= names
+    assert_tests_exist(request, LEFT_OUT, 100)

@@ -11,6 +11,12 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from peer_suites import (
+    assert_tests_exist,
+    expecting_failures,
+    global_random_seed,  # noqa: F401 - a fixture
+    left_out,
+)
 
 sklearn = pytest.importorskip("sklearn", minversion="1.9")
 from sklearn import linear_model  # noqa: E402 - after the check that it is there
@@ -23,14 +29,8 @@ pytestmark = [
     ),
     pytest.mark.filterwarnings("ignore"),  # of data that is not scaled
 ]
-LEFT_OUT = {
-    name: reason
-    for name, _, reason in (
-        line.partition(": ")
-        for line in (Path(__file__).parent / "peer_suite_left_out.txt").read_text().splitlines()
-        if line and not line.startswith("#")
-    )
-}
+LEFT_OUT = left_out("peer_suite_left_out.txt")
+expect_failure = expecting_failures(LEFT_OUT)
 
 
 def peers_tests():
@@ -57,22 +57,6 @@ def peers_tests():
 globals().update(peers_tests())
 
 
-@pytest.fixture
-def global_random_seed():
-    """The seed that scikit-learn runs its tests with."""
-    return 42
-
-
-@pytest.fixture(autouse=True)
-def _left_out(request):
-    """Expect the failure of what is left out."""
-    reason = LEFT_OUT.get(request.node.name)
-    if reason:
-        request.applymarker(pytest.mark.xfail(reason=reason, strict=True))
-
-
 def test_what_is_left_out_exists(request):
     """Protects the list from names that are no test any more."""
-    names = {item.name for item in request.node.getparent(pytest.Module).collect()}
-    assert len(names) > 200
-    assert set(LEFT_OUT) <= names
+    assert_tests_exist(request, LEFT_OUT, 200)
