@@ -2,15 +2,14 @@
 
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import issparse
-from sklearn.base import BaseEstimator, is_classifier
+from sklearn.base import is_classifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model._base import SparseCoefMixin
 from sklearn.utils import assert_all_finite
@@ -19,6 +18,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from . import _core
 from ._hypers import number
+from ._linear_estimator import LinearEstimator
 from ._linear_input import (
     AGGRESSIVE,
     PENALTIES,
@@ -71,7 +71,7 @@ class Data:
     classes: Array | None = None  # of a classification, if they are known before
 
 
-class LinearSGD(SparseCoefMixin, BaseEstimator, ABC):  # type: ignore[misc]
+class LinearSGD(SparseCoefMixin, LinearEstimator, ABC):  # type: ignore[misc]
     """What classifier, regressor and one-class SVM share.
 
     Each of them adds what scikit-learn reads from the class itself, the signature of ``__init__``
@@ -116,17 +116,6 @@ class LinearSGD(SparseCoefMixin, BaseEstimator, ABC):  # type: ignore[misc]
     _loss_of_aggressive: ClassVar[str | None] = None  # the loss that "pa1" and "pa2" go with
     _intercept_init: ClassVar[str] = "intercept_init"
     _first_intercept: ClassVar[float] = 0.0
-
-    def _keep(self, parameters: dict[str, Any]) -> None:
-        """Set the parameters as they are given to ``__init__``: its ``locals()``."""
-        for name, value in parameters.items():
-            if name not in ("self", "__class__"):
-                setattr(self, name, value)
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.sparse = True
-        return tags
 
     @abstractmethod
     def _targets(self, data: Data) -> list[Target]:
@@ -444,16 +433,6 @@ class LinearSGD(SparseCoefMixin, BaseEstimator, ABC):  # type: ignore[misc]
         if go_on and self._states_of == run.rule:
             kept[: _core.N_KEPT_BY_RULE] = self._kept[k][: _core.N_KEPT_BY_RULE]
         return kept
-
-    @contextmanager
-    def _unchanged_on_error(self) -> Iterator[None]:
-        """Take back what was noted about the data if no model comes of it."""
-        before = self.__dict__.copy()
-        try:
-            yield
-        except BaseException:
-            self.__dict__ = before
-            raise
 
     # ---- attributes ------------------------------------------------------------------------------
 

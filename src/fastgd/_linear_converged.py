@@ -1,20 +1,18 @@
 """Linear models solved to convergence: what they share. How they are solved is in `_solvers`."""
 
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.sparse import issparse
-from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import assert_all_finite, check_random_state
 from sklearn.utils.extmath import safe_sparse_dot
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from . import _core
+from ._linear_estimator import LinearEstimator
 from ._linear_input import Array, finite, naming, row_weights
 from ._solvers import Floats, Look, Objective, Result, Stop
 from ._solvers_first_order import BY_ROWS, SOLVERS
@@ -24,7 +22,7 @@ __all__ = ["L1_SOLVERS", "ConvergedModel", "start_from"]
 L1_SOLVERS = ("auto", "agd", "saga", "svrg")
 
 
-class ConvergedModel(BaseEstimator):  # type: ignore[misc]
+class ConvergedModel(LinearEstimator):
     """What the models have in common: rows in, weights and a certificate out."""
 
     solver: str
@@ -36,21 +34,6 @@ class ConvergedModel(BaseEstimator):  # type: ignore[misc]
     intercept_: Any
     n_iter_: Any
     optimality_: float
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.sparse = True
-        return tags
-
-    @contextmanager
-    def _unchanged_on_error(self) -> Iterator[None]:
-        """Take back what was noted about the data if no model comes of it."""
-        before = vars(self).copy()
-        try:
-            yield
-        except BaseException:
-            self.__dict__ = before
-            raise
 
     def _rows(self, X: ArrayLike, y: ArrayLike, **options: Any) -> tuple[Any, Array]:
         """Check X and y. Whether X is finite shows in training, without reading it once more."""

@@ -85,6 +85,10 @@ class Ridge(MultiOutputMixin, RegressorMixin, ConvergedModel):  # type: ignore[m
     0.513
     """
 
+    alpha: Any
+    max_iter: int | None
+    tol: float
+
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "alpha": [Interval(Real, 0, None, closed="left"), "array-like"],
         "fit_intercept": ["boolean"],
@@ -108,14 +112,7 @@ class Ridge(MultiOutputMixin, RegressorMixin, ConvergedModel):  # type: ignore[m
         positive: bool = False,
         random_state: Any = None,
     ) -> None:
-        self.alpha = alpha
-        self.fit_intercept = fit_intercept
-        self.copy_X = copy_X
-        self.max_iter = max_iter
-        self.tol = tol
-        self.solver = solver
-        self.positive = positive
-        self.random_state = random_state
+        self._keep(locals())
 
     def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Solve for (X, y).
@@ -272,6 +269,16 @@ class GLMRegressor(RegressorMixin, ConvergedModel):  # type: ignore[misc]
     0.99
     """
 
+    loss: str
+    alpha: float
+    l1_ratio: float
+    power: float
+    epsilon: float
+    expectile: float
+    max_iter: int
+    tol: float
+    warm_start: bool
+
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "loss": [StrOptions(set(GLM_LOSSES))],
         "alpha": [Interval(Real, 0, None, closed="left")],
@@ -305,19 +312,7 @@ class GLMRegressor(RegressorMixin, ConvergedModel):  # type: ignore[misc]
         verbose: Any = 0,
         random_state: Any = None,
     ) -> None:
-        self.loss = loss
-        self.alpha = alpha
-        self.l1_ratio = l1_ratio
-        self.power = power
-        self.epsilon = epsilon
-        self.expectile = expectile
-        self.fit_intercept = fit_intercept
-        self.solver = solver
-        self.max_iter = max_iter
-        self.tol = tol
-        self.warm_start = warm_start
-        self.verbose = verbose
-        self.random_state = random_state
+        self._keep(locals())
 
     def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Solve for (X, y).

@@ -94,6 +94,14 @@ class LogisticRegression(LinearClassifierMixin, SparseCoefMixin, ConvergedModel)
     (True, True)
     """
 
+    penalty: str | None
+    C: float
+    l1_ratio: float | None
+    class_weight: Any
+    tol: float
+    max_iter: int
+    warm_start: bool
+
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "penalty": [StrOptions({"l1", "l2", "elasticnet", "deprecated"}), None],
         "C": [Interval(Real, 0, None, closed="right")],
@@ -129,20 +137,7 @@ class LogisticRegression(LinearClassifierMixin, SparseCoefMixin, ConvergedModel)
         warm_start: bool = False,
         n_jobs: int | None = None,
     ) -> None:
-        self.penalty = penalty
-        self.C = C
-        self.l1_ratio = l1_ratio
-        self.dual = dual
-        self.tol = tol
-        self.fit_intercept = fit_intercept
-        self.intercept_scaling = intercept_scaling
-        self.class_weight = class_weight
-        self.random_state = random_state
-        self.solver = solver
-        self.max_iter = max_iter
-        self.verbose = verbose
-        self.warm_start = warm_start
-        self.n_jobs = n_jobs
+        self._keep(locals())
 
     # ---- training --------------------------------------------------------------------------------
 
