@@ -155,15 +155,14 @@ static void N(dense_chunk)(N(full_chunk) *chunk, const N(full_job) *job, ptrdiff
 {
     const N(view) *v = &job->view;
     const ptrdiff_t outputs = job->point->n_outputs, last_row = job->rows->n_rows - 1;
-    const ptrdiff_t ahead = fgd_rows_ahead((ptrdiff_t)sizeof(T) * v->n);
-    const ptrdiff_t group = N(group_rows)(v->n, FGD_GROUP_BYTES, outputs > 1 ? FGD_CLASS_ROWS : FGD_GROUP_MAX);
+    const ptrdiff_t group = N(group_rows)(v->n, outputs);
     ptrdiff_t run = 0;
     const T *x[FGD_GROUP_MAX], *last[FGD_GROUP_MAX], *far[FGD_GROUP_MAX];
     memset(chunk->sums, 0, (size_t)(outputs * (job->padded + W)) * sizeof(T));
     for (; row < stop; row += group) {
         const ptrdiff_t length = stop - row < group ? stop - row : group, whole = (length + 3) / 4 * 4;
         for (ptrdiff_t i = 0; i < whole; i++) { /* the last four are filled up with rows that count zero */
-            const ptrdiff_t at = i < length ? row + i : row, next = at + ahead < last_row ? at + ahead : last_row;
+            const ptrdiff_t at = i < length ? row + i : row, next = at + group < last_row ? at + group : last_row;
             x[i] = N(row)(v, at), last[i] = N(last_vector)(v, at), far[i] = N(row)(v, next);
         }
         for (ptrdiff_t k = 0; k < outputs; k++)

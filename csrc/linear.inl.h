@@ -302,8 +302,10 @@ typedef struct {
     T *y, *sample_weight;
 } N(row_group);
 
-static ptrdiff_t N(group_rows)(ptrdiff_t n_features, ptrdiff_t bytes, ptrdiff_t most)
+static ptrdiff_t N(group_rows)(ptrdiff_t n_features, ptrdiff_t outputs)
 {
+    const ptrdiff_t bytes = outputs > 1 ? FGD_CLASS_BYTES : FGD_GROUP_BYTES;
+    const ptrdiff_t most = outputs > 1 ? FGD_CLASS_ROWS : FGD_GROUP_MAX;
     const ptrdiff_t fitting = bytes / ((ptrdiff_t)sizeof(T) * n_features) / 4 * 4;
     return fitting < 4 ? 4 : fitting > most ? most : fitting;
 }
@@ -332,7 +334,7 @@ static void N(add_gradient)(T *restrict gradient, T *gradient_b, double *loss, c
                             const N(loss_kernels) *kernels)
 {
     const N(view) *v = part->view;
-    const ptrdiff_t group = N(group_rows)(v->n, FGD_GROUP_BYTES, FGD_GROUP_MAX);
+    const ptrdiff_t group = N(group_rows)(v->n, 1);
     T y[FGD_SEGMENT], p[FGD_SEGMENT], weight[FGD_SEGMENT], d[FGD_GROUP_MAX];
     const T *weights = part->cursor->rows->sample_weight ? weight : NULL;
     N(row_group) g;

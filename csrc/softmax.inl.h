@@ -72,7 +72,7 @@ static void N(add_softmax_gradient)(T *gradient, T *gradient_b, double *loss, T 
 {
     enum { R = FGD_CLASS_ROWS };
     const N(view) *v = part->view;
-    const ptrdiff_t group = N(group_rows)(v->n, FGD_CLASS_BYTES, R);
+    const ptrdiff_t group = N(group_rows)(v->n, classes);
     T y[R], weight[R], values[R];
     N(row_group) g;
     g.y = y, g.sample_weight = weight;

@@ -152,7 +152,7 @@ static void N(do_chunk)(N(job) *job, fgd_cursor *cursor, ptrdiff_t batch, ptrdif
     memset(chunk, 0, (size_t)m->chunk_size * sizeof(T));
     m->chunk_losses[c] = 0;
     fgd_seek(cursor, start);
-    fgd_scout scout = fgd_scout_at(*cursor, start, fgd_rows_ahead((ptrdiff_t)sizeof(T) * job->view.n),
+    fgd_scout scout = fgd_scout_at(*cursor, start, N(group_rows)(job->view.n, m->outputs),
                                    N(chunk_start)(job, batch, N(share_start)(job, batch, share + 1)),
                                    N(chunk_start)(job, batch + 1, N(share_start)(job, batch + 1, share)));
     const N(batch_part) part = {cursor, &scout, &job->view, stop - start, m->w, job->params + m->outputs * job->view.n};

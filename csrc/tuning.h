@@ -9,9 +9,10 @@ enum {
     FGD_AHEAD_BYTES = 12288, /* prefetch this far ahead, */
     FGD_AHEAD_ROWS_MIN = 4,  /* but at least and at most so many rows */
     FGD_AHEAD_ROWS_MAX = 64,
-    FGD_GROUP_BYTES = 24576,    /* mini-batch: rows between product and gradient, at home in the first-level cache, */
-    FGD_GROUP_MAX = 64,         /* at most so many */
-    FGD_CLASS_ROWS = 16,        /* the same with a softmax over classes: so many rows, */
+    FGD_GROUP_BYTES =
+        16384,           /* rows between product and gradient: with the next ones at home in the first-level cache, */
+    FGD_GROUP_MAX = 64,  /* at most so many */
+    FGD_CLASS_ROWS = 16, /* the same with a softmax over classes: so many rows, */
     FGD_CLASS_BYTES = 32768,    /* or as many as fit, */
     FGD_SPARSE_ROWS = 32,       /* sparse: rows that one thread predicts, a multiple of FGD_CLASS_ROWS, */
     FGD_SPARSE_AHEAD = 8,       /* fetched so many ahead, */
