@@ -225,6 +225,8 @@ def labels_in(y: Array) -> Array:
         check_classification_targets(y)
     elif y.dtype.kind in "iu" and y.size:
         low, high = int(y.min()), int(y.max())
+        if high - low <= 1:
+            return np.unique(np.array([low, high], y.dtype))
         # counting is several times faster than np.unique
         if high - low < 1024 and high <= np.iinfo(np.int64).max:
             found: Array = np.flatnonzero(np.bincount(y.astype(np.int64) - low)) + low

@@ -237,7 +237,8 @@ class Objective:
         draws = np.random.default_rng(n_rows).random(n_rows)
         rows = edges[:-1] + (draws * np.diff(edges)).astype(np.intp)
         weights = None if self.sample_weight is None else self.sample_weight[rows]
-        return replace(self, X=self.X[rows], y=self.y[rows], sample_weight=weights, looks=0)
+        X = self.X[rows] if self.sparse else self.X.take(rows, axis=0)  # twice as fast as X[rows]
+        return replace(self, X=X, y=self.y[rows], sample_weight=weights, looks=0)
 
 
 # ---- coordinates ---------------------------------------------------------------------------------
