@@ -50,6 +50,9 @@ class _Part:
         self._bytes = whole[self._start : self._start + array.nbytes]
         self._begins = begins  # of each row, in elements
         self._unit = array.itemsize if begins is not None else array.strides[0]
+        # Few large pages instead of many small ones, also where a segment follows a far one: Linux
+        # makes pages large only as it sees a file read in order.
+        self._advise(getattr(mmap, "MADV_HUGEPAGE", -1), 0, self._bytes.size)
 
     def fetch(self, runs: Runs) -> None:
         """Bring in the pages of these rows."""
