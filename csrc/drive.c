@@ -63,6 +63,12 @@ int fgd_is_plain_sgd(const fgd_stretch *stretch)
     return h.momentum == 0 && h.weight_decay == 0 && h.maximize == 0;
 }
 
+int fgd_goes_by_rows(const fgd_stretch *stretch)
+{
+    return fgd_is_plain_sgd(stretch) && stretch->batch_size == 1 && stretch->outputs == 1 && !stretch->positive &&
+           stretch->group == 0;
+}
+
 int fgd_takes_l1(const fgd_stretch *stretch) { return fgd_is_plain_sgd(stretch) || stretch->rule == FGD_RULE_adagrad; }
 
 /* Unsigned, what is below zero is large. */

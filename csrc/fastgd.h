@@ -282,16 +282,22 @@ typedef struct {
     double *kept; /* carried from update to update: FGD_MAX_KEPT + 1 numbers by the rule, FGD_ROWS_KEPT row by row */
     int64_t t;    /* updates done before this stretch */
     ptrdiff_t batch_size, start, stop;
+    double one_class; /* of one output: the objective has one_class * intercept, too */
     /* The following is for plain sgd row by row. */
     double l1;              /* L1 penalty: l1 * ||w||_1, */
     double *l1_state;       /* what each weight has got of it so far, then the most that it may; NULL without it */
     void *average;          /* of the parameters after each update, */
     int64_t average_from;   /* from this one on, counted from 1; NULL: not wanted */
     int aggressive;         /* 1, 2: PA-I and PA-II instead of the gradient, with lr the aggressiveness */
-    double one_class;       /* the intercept also loses lr * one_class, */
-    double intercept_decay; /* and what is added to it is multiplied by this */
+    double intercept_decay; /* what is added to the intercept is multiplied by this */
     double *penalties; /* gets what scikit-learn's objective, whose rows all count one, has beside *loss_sum; NULL: not
                           wanted */
+    /* The following is for batches, also of one row. */
+    int positive; /* weights below zero become zero, at first and after each update */
+    double group; /* for plain sgd, penalty on the groups of features g, with all outputs: group * sqrt(|g|) ||w_g||, */
+    const int64_t *members, *offsets; /* (n_features,) their features, a group after the other; (n_groups + 1,) where
+                                       * each begins there */
+    ptrdiff_t n_groups;
 } fgd_stretch;
 
 /* A linear model, of which loss and gradient over all rows are wanted. One with several outputs has softmax's
@@ -437,6 +443,9 @@ ptrdiff_t fgd_first_bad_row(const fgd_rows *rows, ptrdiff_t nnz);
 
 /* Is the rule plain stochastic gradient descent, p - lr g and nothing else? */
 int fgd_is_plain_sgd(const fgd_stretch *stretch);
+
+/* Does each row move the weights by itself, as in scikit-learn? Else rows go by batches, be it of one row. */
+int fgd_goes_by_rows(const fgd_stretch *stretch);
 
 /* Has the rule a proximal step for the L1 penalty? */
 int fgd_takes_l1(const fgd_stretch *stretch);

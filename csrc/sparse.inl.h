@@ -3,7 +3,8 @@
  * A batch is done in parts, between which the threads meet:
  *   1. rows     predictions and derivatives of the batch's rows, a chunk of rows at a time
  *   2. columns  sum over the rows of derivative times value, column by column
- *   3. weights  the update, of all weights; not with plain sgd, which has updated the batch's columns in part 2
+ *   3. weights  the update, of all weights; not with plain sgd, which has updated the batch's columns in part 2, unless
+ *               there is a penalty on groups of them
  *
  * In part 2 each column belongs to one thread, or two threads would add to one number. The values are dealt out: a
  * thread takes a chunk of them and sorts it by range of columns, and whoever takes a range adds up what all chunks have
@@ -15,12 +16,20 @@
  * "Stochastic gradient descent tricks", 2012, sec. 5.1), and what the L1 penalty takes from all weights in a step is
  * added to `due`; a weight gets what it has not got yet when its column comes (Duchi & Singer, "Efficient online and
  * batch learning using forward backward splitting", JMLR 10, 2009, sec. 5.3). That is exact: shrinking by a and then by
- * b, towards zero and not beyond, is shrinking by a + b. */
+ * b, towards zero and not beyond, is shrinking by a + b. Weights that are to be `positive` become so in the same way:
+ * whoever reads one takes it for zero if it is less, and where a column comes for the first time in a batch it becomes
+ * zero. That is exact, too: what shrinks does not become negative. */
 
 #ifndef FASTGD_SPARSE_H
 #define FASTGD_SPARSE_H
 
 #define FGD_SMALL_SCALE 1e-6 /* below, the weights are multiplied out: float32 could lose them */
+
+enum {
+    FGD_PROMPT = 0,
+    FGD_OWING = 1,
+    FGD_WAITING = 2
+}; /* what weights wait for: nothing; L1; to be positive, and L1 */
 
 #endif
 
@@ -37,11 +46,12 @@ typedef struct {
     const fgd_rows *rows;
     const fgd_stretch *stretch;
     ptrdiff_t n, outputs, n_batches;
-    int plain;
+    int plain; /* sgd that updates a batch's columns alone */
     /* scratch: (n, outputs) each, one feature's numbers side by side; with one output `w` is `params` */
     T *w, *sums;
     T *gradient;         /* as the parameters lie */
     double *got;         /* (n,) of `due` by each weight */
+    int64_t *met;        /* (n,) number of the batch that each column was last in, from 1 on */
     T *derivatives;      /* (batch_size, outputs) */
     int64_t *begins;     /* (batch_size + 1,) where a row's values begin among those of the batch */
     int64_t *offsets;    /* (batch_size,) and from there to where they lie in X */
@@ -53,6 +63,7 @@ typedef struct {
     size_t bytes;
     /* of the batch that is worked on */
     ptrdiff_t start, length, n_values;
+    int64_t number; /* from 1 on */
     double scale, due;
     T factor; /* what a sum is multiplied with as it is added to `target` */
     T *target;
@@ -75,6 +86,7 @@ static N(sparse_job) N(lay_out_sparse)(void *memory, const fgd_rows *rows, ptrdi
     j.sums = N(place)(&j.bytes, memory, all * of_softmax);
     j.gradient = N(place)(&j.bytes, memory, (all + outputs) * size);
     j.got = N(place)(&j.bytes, memory, j.n * (ptrdiff_t)sizeof(double));
+    j.met = N(place)(&j.bytes, memory, j.n * (ptrdiff_t)sizeof(int64_t));
     j.derivatives = N(place)(&j.bytes, memory, chunks * FGD_SPARSE_ROWS * outputs * size);
     j.begins = N(place)(&j.bytes, memory, (batch + 1) * (ptrdiff_t)sizeof(int64_t));
     j.offsets = N(place)(&j.bytes, memory, batch * (ptrdiff_t)sizeof(int64_t));
@@ -91,14 +103,21 @@ static N(sparse_job) N(lay_out_sparse)(void *memory, const fgd_rows *rows, ptrdi
 /* What the weights of feature f have not got yet of the L1 penalty. */
 FGD_INLINE T N(still_due)(const N(sparse_job) *j, ptrdiff_t f) { return (T)(j->due - j->got[f]); }
 
-FGD_INLINE T N(weight_of)(const N(sparse_job) *j, ptrdiff_t f, ptrdiff_t k, ptrdiff_t outputs, int penalised)
+/* What a weight is that has waited, and owes so much. */
+FGD_INLINE T N(caught_up)(T w, T by, int lazy)
+{
+    if (lazy == FGD_WAITING) w = N(not_negative)(w);
+    return N(shrink_by)(w, by);
+}
+
+FGD_INLINE T N(weight_of)(const N(sparse_job) *j, ptrdiff_t f, ptrdiff_t k, ptrdiff_t outputs, int lazy)
 {
     const T w = j->w[f * outputs + k];
-    return penalised ? N(shrink_by)(w, N(still_due)(j, f)) : w;
+    return lazy ? N(caught_up)(w, N(still_due)(j, f), lazy) : w;
 }
 
 /* The product of values [first, end) with the weights of one output, without scale. */
-FGD_INLINE T N(product_of_one)(const N(sparse_job) *j, ptrdiff_t first, ptrdiff_t end, int penalised, int wide)
+FGD_INLINE T N(product_of_one)(const N(sparse_job) *j, ptrdiff_t first, ptrdiff_t end, int lazy, int wide)
 {
     const T *X = j->rows->X;
     const void *columns = j->rows->indices;
@@ -106,25 +125,25 @@ FGD_INLINE T N(product_of_one)(const N(sparse_job) *j, ptrdiff_t first, ptrdiff_
     ptrdiff_t e = first;
     for (; e + 4 <= end; e += 4)
         for (int i = 0; i < 4; i++)
-            parts[i] += N(weight_of)(j, fgd_column(columns, e + i, wide), 0, 1, penalised) * X[e + i];
+            parts[i] += N(weight_of)(j, fgd_column(columns, e + i, wide), 0, 1, lazy) * X[e + i];
     T rest = 0;
-    for (; e < end; e++) rest += N(weight_of)(j, fgd_column(columns, e, wide), 0, 1, penalised) * X[e];
+    for (; e < end; e++) rest += N(weight_of)(j, fgd_column(columns, e, wide), 0, 1, lazy) * X[e];
     return ((parts[0] + parts[2]) + (parts[1] + parts[3])) + rest;
 }
 
 /* p[0..outputs) = the same of each output */
 FGD_INLINE void N(products)(T *restrict p, const N(sparse_job) *j, ptrdiff_t first, ptrdiff_t end, ptrdiff_t outputs,
-                            int penalised, int wide)
+                            int lazy, int wide)
 {
     if (outputs == 1) {
-        *p = N(product_of_one)(j, first, end, penalised, wide);
+        *p = N(product_of_one)(j, first, end, lazy, wide);
         return;
     }
     memset(p, 0, (size_t)outputs * sizeof(T));
     for (ptrdiff_t e = first; e < end; e++) {
         const ptrdiff_t f = fgd_column(j->rows->indices, e, wide);
         const T value = ((const T *)j->rows->X)[e];
-        for (ptrdiff_t k = 0; k < outputs; k++) p[k] += N(weight_of)(j, f, k, outputs, penalised) * value;
+        for (ptrdiff_t k = 0; k < outputs; k++) p[k] += N(weight_of)(j, f, k, outputs, lazy) * value;
     }
 }
 
@@ -156,8 +175,7 @@ FGD_INLINE void N(fetch_row)(const N(sparse_job) *j, ptrdiff_t i)
 }
 
 /* Derivatives of the rows of a chunk, the sum of their losses, and those of the derivatives. */
-FGD_INLINE void N(do_rows)(N(sparse_job) *j, fgd_cursor *cursor, ptrdiff_t c, ptrdiff_t outputs, int penalised,
-                           int wide)
+FGD_INLINE void N(do_rows)(N(sparse_job) *j, fgd_cursor *cursor, ptrdiff_t c, ptrdiff_t outputs, int lazy, int wide)
 {
     ptrdiff_t row[FGD_SPARSE_ROWS];
     const ptrdiff_t length = N(find_rows)(j, cursor, row, c), first = c * FGD_SPARSE_ROWS;
@@ -169,7 +187,7 @@ FGD_INLINE void N(do_rows)(N(sparse_job) *j, fgd_cursor *cursor, ptrdiff_t c, pt
         if (i + FGD_SPARSE_AHEAD < length) N(fetch_row)(j, first + i + FGD_SPARSE_AHEAD);
         y[i] = Y[row[i]], sample_weight[i] = weights ? weights[row[i]] : 1;
         const ptrdiff_t begin = (ptrdiff_t)j->offsets[first + i];
-        N(products)(d + i * outputs, j, begin, begin + (ptrdiff_t)j->begins[first + i], outputs, penalised, wide);
+        N(products)(d + i * outputs, j, begin, begin + (ptrdiff_t)j->begins[first + i], outputs, lazy, wide);
     }
     const T scale = (T)j->scale, *b = j->params + j->n * outputs;
     j->losses[c] = 0;
@@ -192,26 +210,27 @@ FGD_INLINE void N(do_rows)(N(sparse_job) *j, fgd_cursor *cursor, ptrdiff_t c, pt
 
 /* target[column] += factor * derivative * value, after what the weights still owe */
 FGD_INLINE void N(add_value)(const N(sparse_job) *j, T *restrict target, ptrdiff_t f, const T *d, T value,
-                             ptrdiff_t outputs, int penalised)
+                             ptrdiff_t outputs, int lazy)
 {
     T *restrict t = target + f * outputs;
-    if (penalised) {
+    if (lazy == FGD_OWING || (lazy == FGD_WAITING && j->met[f] != j->number)) {
         const T by = N(still_due)(j, f);
-        for (ptrdiff_t k = 0; k < outputs; k++) t[k] = N(shrink_by)(t[k], by);
+        for (ptrdiff_t k = 0; k < outputs; k++) t[k] = N(caught_up)(t[k], by, lazy);
         j->got[f] = j->due;
     }
+    if (lazy == FGD_WAITING) j->met[f] = j->number;
     for (ptrdiff_t k = 0; k < outputs; k++) t[k] += d[k] * value;
 }
 
 /* by one thread: as the values come */
-FGD_INLINE void N(add_rows)(const N(sparse_job) *j, ptrdiff_t outputs, int penalised, int wide)
+FGD_INLINE void N(add_rows)(const N(sparse_job) *j, ptrdiff_t outputs, int lazy, int wide)
 {
     const T *X = j->rows->X;
     for (ptrdiff_t i = 0; i < j->length; i++) {
         const ptrdiff_t first = (ptrdiff_t)j->offsets[i], end = first + (ptrdiff_t)(j->begins[i + 1] - j->begins[i]);
         for (ptrdiff_t e = first; e < end; e++)
             N(add_value)(j, j->target, fgd_column(j->rows->indices, e, wide), j->derivatives + i * outputs, X[e],
-                         outputs, penalised);
+                         outputs, lazy);
     }
 }
 
@@ -263,14 +282,14 @@ FGD_INLINE void N(deal_out)(N(sparse_job) *j, ptrdiff_t first, ptrdiff_t c, ptrd
 }
 
 /* Adds up one range of a wave of chunks. */
-FGD_INLINE void N(add_range)(const N(sparse_job) *j, ptrdiff_t chunks, ptrdiff_t r, ptrdiff_t outputs, int penalised)
+FGD_INLINE void N(add_range)(const N(sparse_job) *j, ptrdiff_t chunks, ptrdiff_t r, ptrdiff_t outputs, int lazy)
 {
     for (ptrdiff_t c = 0; c < chunks; c++) {
         const int32_t *ends = j->range_ends + c * FGD_RANGES;
         const N(entry) *entries = j->entries + c * FGD_VALUES;
         for (ptrdiff_t e = r ? ends[r - 1] : 0; e < ends[r]; e++)
             N(add_value)(j, j->target, (ptrdiff_t)entries[e].column, j->derivatives + entries[e].row * outputs,
-                         entries[e].value, outputs, penalised);
+                         entries[e].value, outputs, lazy);
     }
 }
 
@@ -283,40 +302,50 @@ typedef struct {
     void (*add_range)(const N(sparse_job) *j, ptrdiff_t chunks, ptrdiff_t r);
 } N(sparse_kind);
 
-/* Do weights wait for what they owe? */
-static int N(is_lazy)(const N(sparse_job) *j) { return j->plain && j->stretch->l1 > 0; }
+static int N(laziness)(const N(sparse_job) *j)
+{
+    if (!j->plain) return FGD_PROMPT;
+    return j->stretch->positive ? FGD_WAITING : j->stretch->l1 > 0 ? FGD_OWING : FGD_PROMPT;
+}
 
-#define KIND(name, outputs, penalised, wide)                                                                           \
+#define KIND(name, outputs, lazy, wide)                                                                                \
     static void N(do_rows_##name)(N(sparse_job) *j, fgd_cursor * cursor, ptrdiff_t c)                                  \
     {                                                                                                                  \
-        N(do_rows)(j, cursor, c, outputs, penalised, wide);                                                            \
+        N(do_rows)(j, cursor, c, outputs, lazy, wide);                                                                 \
     }                                                                                                                  \
-    static void N(add_rows_##name)(const N(sparse_job) *j) { N(add_rows)(j, outputs, penalised, wide); }               \
+    static void N(add_rows_##name)(const N(sparse_job) *j) { N(add_rows)(j, outputs, lazy, wide); }                    \
     static void N(deal_out_##name)(N(sparse_job) *j, ptrdiff_t first, ptrdiff_t c, ptrdiff_t ranges)                   \
     {                                                                                                                  \
         N(deal_out)(j, first, c, ranges, wide);                                                                        \
     }                                                                                                                  \
     static void N(add_range_##name)(const N(sparse_job) *j, ptrdiff_t chunks, ptrdiff_t r)                             \
     {                                                                                                                  \
-        N(add_range)(j, chunks, r, outputs, penalised);                                                                \
+        N(add_range)(j, chunks, r, outputs, lazy);                                                                     \
     }                                                                                                                  \
     static const N(sparse_kind)                                                                                        \
         N(kind_##name) = {N(do_rows_##name), N(add_rows_##name), N(deal_out_##name), N(add_range_##name)};
-KIND(one_narrow, 1, 0, 0)
-KIND(one_wide, 1, 0, 1)
-KIND(l1_narrow, 1, 1, 0)
-KIND(l1_wide, 1, 1, 1)
-KIND(softmax_narrow, j->outputs, N(is_lazy)(j), 0)
-KIND(softmax_wide, j->outputs, N(is_lazy)(j), 1)
+KIND(prompt_narrow, 1, FGD_PROMPT, 0)
+KIND(prompt_wide, 1, FGD_PROMPT, 1)
+KIND(owing_narrow, 1, FGD_OWING, 0)
+KIND(owing_wide, 1, FGD_OWING, 1)
+KIND(waiting_narrow, 1, FGD_WAITING, 0)
+KIND(waiting_wide, 1, FGD_WAITING, 1)
+KIND(softmax_narrow, j->outputs, N(laziness)(j), 0)
+KIND(softmax_wide, j->outputs, N(laziness)(j), 1)
 #undef KIND
 
 static const N(sparse_kind) *N(kind_of)(const N(sparse_job) *j)
 {
-    const int wide = j->rows->wide;
+    static const N(sparse_kind) *const of_one[][2] = {[FGD_PROMPT] = {&N(kind_prompt_narrow), &N(kind_prompt_wide)},
+                                                      [FGD_OWING] = {&N(kind_owing_narrow), &N(kind_owing_wide)},
+                                                      [FGD_WAITING] = {&N(kind_waiting_narrow), &N(kind_waiting_wide)}};
+    const int wide = j->rows->wide != 0;
     if (j->outputs > 1) return wide ? &N(kind_softmax_wide) : &N(kind_softmax_narrow);
-    if (N(is_lazy)(j)) return wide ? &N(kind_l1_wide) : &N(kind_l1_narrow);
-    return wide ? &N(kind_one_wide) : &N(kind_one_narrow);
+    return of_one[N(laziness)(j)][wide];
 }
+
+/* Is the update done to all weights together? */
+static int N(updates_whole)(const N(sparse_job) *j) { return j->stretch->group > 0 || !N(is_elementwise)(j->stretch); }
 
 /* --------------------------------------------------------------------------------------------- between the parts */
 
@@ -325,11 +354,12 @@ static void N(settle)(N(sparse_job) *j)
 {
     const T scale = (T)j->scale;
     const ptrdiff_t outputs = j->outputs;
-    for (ptrdiff_t f = 0; j->due > 0 && f < j->n; f++) {
+    const int lazy = N(laziness)(j);
+    for (ptrdiff_t f = 0; lazy && f < j->n; f++) {
         const T by = N(still_due)(j, f);
-        for (ptrdiff_t k = 0; k < outputs; k++) j->w[f * outputs + k] = N(shrink_by)(j->w[f * outputs + k], by);
+        for (ptrdiff_t k = 0; k < outputs; k++) j->w[f * outputs + k] = N(caught_up)(j->w[f * outputs + k], by, lazy);
     }
-    if (j->due > 0) memset(j->got, 0, (size_t)j->n * sizeof *j->got);
+    if (lazy) memset(j->got, 0, (size_t)j->n * sizeof *j->got);
     if (scale != 1)
         for (ptrdiff_t i = 0; i < j->n * outputs; i++) j->w[i] *= scale;
     j->scale = 1;
@@ -373,7 +403,7 @@ static void N(after_rows)(N(sparse_job) *j, ptrdiff_t batch)
     for (ptrdiff_t k = 0; k < j->outputs; k++) {
         double sum = 0;
         for (ptrdiff_t c = 0; c < chunks; c++) sum += (double)j->sums_b[c * j->outputs + k];
-        gradient_b[k] = s->fit_intercept ? (T)(sum / (double)j->length) : 0;
+        gradient_b[k] = s->fit_intercept ? (T)(sum / (double)j->length + s->one_class) : 0;
         if (j->plain) b[k] -= (T)s->lr[batch] * gradient_b[k];
     }
     for (ptrdiff_t i = 0; i < j->length * j->outputs; i++) j->derivatives[i] *= j->factor;
@@ -406,28 +436,27 @@ static void N(step_range)(const N(sparse_job) *j, ptrdiff_t i, ptrdiff_t n)
 }
 
 /* The features [first, end) of a rule that does each element by itself. */
-static void N(update_features)(const N(sparse_job) *j, ptrdiff_t first, ptrdiff_t end)
+static void N(update_features)(const N(sparse_job) *j, double lr, ptrdiff_t first, ptrdiff_t end)
 {
     const ptrdiff_t n = j->n, outputs = j->outputs;
     if (outputs > 1) N(turn)(j->gradient, j->sums, n, outputs, first, end);
     for (ptrdiff_t k = 0; k < outputs; k++) {
         N(add_l2)(j->gradient + k * n + first, j->params + k * n + first, j->stretch, end - first);
         N(step_range)(j, k * n + first, end - first);
-        if (j->stretch->l1 > 0)
-            N(shrink_adagrad)(j->params + k * n + first, (T *)j->state[0] + k * n + first, &j->coef, j->stretch,
-                              end - first);
+        const T *sum = j->state[0] ? (const T *)j->state[0] + k * n + first : NULL;
+        N(constrain)(j->params + k * n + first, sum, &j->coef, lr, j->stretch, end - first);
     }
     if (outputs > 1) N(turn_back)(j->w, j->params, n, outputs, first, end);
     memset(j->target + first * outputs, 0, (size_t)((end - first) * outputs) * sizeof(T));
 }
 
-/* All of them, of a rule that does not. */
+/* All of them together. */
 static void N(update_whole)(const N(sparse_job) *j, ptrdiff_t batch)
 {
     const fgd_stretch *s = j->stretch;
     const ptrdiff_t n = j->n, outputs = j->outputs;
     if (outputs > 1) N(turn)(j->gradient, j->sums, n, outputs, 0, n);
-    N(rule_update)(j->params, j->gradient, j->state, s->lr[batch], s->t + batch + 1, s, n * outputs, outputs);
+    N(update_params)(j->params, j->gradient, j->state, s->lr[batch], s->t + batch + 1, s, n * outputs, outputs);
     if (outputs > 1) N(turn_back)(j->w, j->params, n, outputs, 0, n);
     memset(j->target, 0, (size_t)(n * outputs) * sizeof(T));
 }
@@ -456,6 +485,7 @@ static ptrdiff_t N(ranges_for)(int team)
 static void N(open_batch)(N(sparse_job) *j, ptrdiff_t batch)
 {
     const fgd_stretch *s = j->stretch;
+    j->number = batch + 1;
     j->start = s->start + batch * s->batch_size;
     j->length = s->stop - j->start < s->batch_size ? s->stop - j->start : s->batch_size;
     if (!j->plain) j->factor = (T)1 / (T)j->length;
@@ -467,7 +497,7 @@ static void N(after_columns)(N(sparse_job) *j, ptrdiff_t batch)
     if (j->plain) {
         j->due += s->lr[batch] * s->l1 / j->scale;
         N(open_batch)(j, batch + 1);
-    } else if (N(is_elementwise)(s)) {
+    } else if (!N(updates_whole)(j)) {
         j->coef = N(prepare_rule)(s, s->lr[batch], s->t + batch + 1);
     }
 }
@@ -475,7 +505,7 @@ static void N(after_columns)(N(sparse_job) *j, ptrdiff_t batch)
 static void N(after_weights)(N(sparse_job) *j, ptrdiff_t batch)
 {
     const ptrdiff_t all = j->n * j->outputs;
-    if (!N(is_elementwise)(j->stretch))
+    if (N(updates_whole)(j))
         N(update_whole)(j, batch);
     else if (j->stretch->fit_intercept)
         N(step_range)(j, all, j->outputs);
@@ -504,9 +534,10 @@ static void N(sum_batch)(N(sparse_job) *j, const N(sparse_kind) *kind, ptrdiff_t
 static void N(update_weights)(N(sparse_job) *j, ptrdiff_t batch, int n_threads)
 {
     const ptrdiff_t block = FGD_STEP_CHUNK / j->outputs + 1;
-    if (N(is_elementwise)(j->stretch))
+    const double lr = j->stretch->lr[batch];
+    if (!N(updates_whole)(j))
         for (ptrdiff_t i; (i = N(take_next)(j)) * block < j->n;)
-            N(update_features)(j, i * block, (i + 1) * block < j->n ? (i + 1) * block : j->n);
+            N(update_features)(j, lr, i * block, (i + 1) * block < j->n ? (i + 1) * block : j->n);
     MEET(j, n_threads, N(after_weights)(j, batch))
 }
 
@@ -541,7 +572,8 @@ static fgd_status N(train_sparse)(T *params, void *const *state, double *loss_su
 {
     N(sparse_job) j = N(lay_out_sparse)(scratch, rows, s->outputs, s->batch_size);
     const ptrdiff_t all = j.n * j.outputs;
-    j.params = params, j.state = state, j.stretch = s, j.plain = fgd_is_plain_sgd(s), j.scale = 1;
+    j.params = params, j.state = state, j.stretch = s, j.scale = 1;
+    j.plain = fgd_is_plain_sgd(s) && s->group == 0;
     j.n_batches = (s->stop - s->start + s->batch_size - 1) / s->batch_size;
     if (j.outputs == 1)
         j.w = params, j.sums = j.gradient;
@@ -549,7 +581,8 @@ static fgd_status N(train_sparse)(T *params, void *const *state, double *loss_su
         N(turn_back)(j.w, params, j.n, j.outputs, 0, j.n);
     j.target = j.plain ? j.w : j.sums;
     if (!j.plain) memset(j.sums, 0, (size_t)all * sizeof(T));
-    if (N(is_lazy)(&j)) memset(j.got, 0, (size_t)j.n * sizeof *j.got);
+    if (N(laziness)(&j) != FGD_PROMPT) memset(j.got, 0, (size_t)j.n * sizeof *j.got);
+    if (N(laziness)(&j) == FGD_WAITING) memset(j.met, 0, (size_t)j.n * sizeof *j.met);
     N(open_batch)(&j, 0);
     const int team = N(sparse_team)(&j, threads);
     if (team > 1) {

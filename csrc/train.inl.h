@@ -120,12 +120,9 @@ static void N(finish_batch)(N(job) *job, ptrdiff_t batch)
     const ptrdiff_t weights = n * m->outputs;
     for (ptrdiff_t k = 0; k < m->outputs; k++) {
         N(unpad)(m->gradient + k * n, total + k * m->padded, &job->view);
-        m->gradient[weights + k] = s->fit_intercept ? total[m->outputs * m->padded + k] : 0;
+        m->gradient[weights + k] = s->fit_intercept ? total[m->outputs * m->padded + k] + (T)s->one_class : 0;
     }
-    if (fgd_is_plain_sgd(s))
-        N(plain_update)(job->params, m->gradient, s->lr[batch], s, weights, m->outputs);
-    else
-        N(rule_update)(job->params, m->gradient, job->state, s->lr[batch], s->t + batch + 1, s, weights, m->outputs);
+    N(update_params)(job->params, m->gradient, job->state, s->lr[batch], s->t + batch + 1, s, weights, m->outputs);
     N(take_weights)(job);
 }
 
@@ -291,10 +288,10 @@ static fgd_status N(train_online)(T *params, void *const *state, double *loss_su
 static fgd_status N(train)(void *params, void *const *state, double *loss_sum, ptrdiff_t *failed, void *scratch,
                            const fgd_rows *rows, const fgd_stretch *s, int threads)
 {
-    if (s->batch_size == 1 && s->outputs == 1 && fgd_is_plain_sgd(s))
-        return N(train_rows)(params, loss_sum, failed, scratch, rows, s);
+    if (fgd_goes_by_rows(s)) return N(train_rows)(params, loss_sum, failed, scratch, rows, s);
     if (fgd_rules[s->rule].kind == FGD_ONLINE)
         return N(train_online)(params, state, loss_sum, failed, scratch, rows, s);
+    if (s->positive) N(project)(params, rows->n_features * s->outputs);
     if (rows->indptr) return N(train_sparse)(params, state, loss_sum, failed, scratch, rows, s, threads);
     N(job) job = {.params = params, .state = state, .rows = rows, .stretch = s, .status = FGD_OK};
     job.scratch = N(lay_out)(scratch, rows->n_features, s->outputs, s->batch_size);

@@ -22,7 +22,7 @@ collect_ignore = ["yolo.py"]  # no test, and it needs torch
 
 # its assertions show values, as those of the test files do
 pytest.register_assert_rewrite(
-    "linear_models", "optimizers", "torch_optimizers", "ultralytics_trainers"
+    "linear_batches", "linear_models", "optimizers", "torch_optimizers", "ultralytics_trainers"
 )
 
 # around the widths of vectors, of cache lines and of what one thread is given

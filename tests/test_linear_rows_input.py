@@ -149,7 +149,6 @@ def test_rows_may_be_left_out(dtype, assert_same_bits):
     [
         ({"average": np.zeros(6)}, "average must be None"),
         ({"aggressive": 1}, "aggressive must be 0"),
-        ({"one_class": 0.5}, "one_class must be 0.0"),
         ({"intercept_decay": 0.01}, "intercept_decay must be 1.0"),
         ({"penalties": np.zeros(1)}, "penalties must be None"),
     ],

@@ -242,6 +242,9 @@ def train_linear(
     one_class: float = 0.0,
     intercept_decay: float = 1.0,
     penalties: NDArray[np.float64] | None = None,
+    positive: bool = False,
+    group: float = 0.0,
+    groups: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None,
 ) -> float: ...
 def full_scratch(X: _Rows, n_outputs: int) -> NDArray[np.uint8]: ...
 def full_gradient(

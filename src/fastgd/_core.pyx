@@ -429,10 +429,12 @@ def train_linear(object params, tuple states, object X, object y, object sample_
                  Py_ssize_t start, Py_ssize_t stop, int n_threads=0, Py_ssize_t n_classes=1,
                  double l1=0.0, l1_state=None,
                  average=None, int64_t average_from=0, int aggressive=0, double one_class=0.0,
-                 double intercept_decay=1.0, penalties=None):
+                 double intercept_decay=1.0, penalties=None, bint positive=False,
+                 double group=0.0, groups=None):
     """Train a linear model on the rows at positions [start, stop) of the order, in place.
 
-    What follows `l1` is for plain sgd, one class and `batch_size` 1.
+    What stands from `l1_state` to `penalties`, but for `one_class`, is for plain sgd, one class,
+    `batch_size` 1, and neither `positive` nor `group`: row by row.
 
     Parameters
     ----------
@@ -466,7 +468,8 @@ def train_linear(object params, tuple states, object X, object y, object sample_
     l1 : float, default=0.0
         Strength of the L1 penalty l1 ||w||_1, which comes beside that of L2, alpha / 2 ||w||^2.
         Also with mini-batches, where it is proximal, of plain sgd and adagrad: each update takes l1
-        times each weight's rate from its magnitude, at most to zero.
+        times each weight's rate from its magnitude, at most to zero. What is `positive` has it so
+        with batches of one row, too.
     l1_state : ndarray of shape (n_features + 1,), default=None
         What each weight has got of the L1 penalty, then the most that it may, float64; zeros at
         first. Needed with `l1` row by row, where the penalty is scikit-learn's, cumulative.
@@ -479,12 +482,21 @@ def train_linear(object params, tuple states, object X, object y, object sample_
         1 and 2 are the passive-aggressive steps PA-I and PA-II, with the aggressiveness `lr`,
         instead of the gradient's.
     one_class : float, default=0.0
-        The nu of the one-class support vector machine: the intercept also loses lr nu.
+        The nu of the one-class support vector machine: the objective has nu times the intercept.
     intercept_decay : float, default=1.0
         Factor of the intercept's steps.
     penalties : ndarray of shape (1,), default=None
         float64; what scikit-learn's objective has beside the weighted losses is added to it: of
         each row the penalty before its update, and what sample weights take from its loss.
+    positive : bool, default=False
+        Weights, not the intercept, become zero where they are less, at first and after every
+        update, of all rules but those that see rows.
+    group : float, default=0.0
+        Strength of the penalty on groups of weights, group * sum_g sqrt(|g|) ||w_g||, for plain
+        sgd. It is proximal: each update takes weights towards zero by groups.
+    groups : (ndarray of shape (n_features,), ndarray of shape (n_groups + 1,)), default=None
+        The features, a group after the other, and where each group begins there, both int64. The
+        weights of a group are those of its features in all classes. Needed with `group`.
 
     Returns
     -------
@@ -529,14 +541,22 @@ def train_linear(object params, tuple states, object X, object y, object sample_
                          f"learns row by row; got {batch_size} and {n_classes}")
     stretch.outputs = <ptrdiff_t>_at_least(1, n_classes, "n_classes")
     cdef Py_ssize_t n_params = (rows.n_features + 1) * n_classes
-    cdef bint by_row = c.fgd_is_plain_sgd(&stretch) and batch_size * n_classes == 1
+    stretch.positive = positive
+    _fill_groups(&stretch, group, groups, rows.n_features)
+    cdef bint by_row = c.fgd_goes_by_rows(&stretch)
     if not c.fgd_takes_l1(&stretch):
         _refuse_others("the rule is plain sgd or adagrad", l1=(l1, 0.0))
+    if not c.fgd_is_plain_sgd(&stretch) or l1:
+        _refuse_others("the rule is plain sgd and l1 is 0", group=(group, 0.0))
+    if row.kind == c.FGD_ONLINE:
+        _refuse_others("the rule steps arrays", positive=(positive, False))
     if not by_row:
-        _refuse_others("batch_size and n_classes are 1 and the rule is plain sgd",
+        _refuse_others("batch_size and n_classes are 1, the rule is plain sgd, and there is "
+                       "neither positive nor group",
                        average=(average, None), aggressive=(aggressive, 0),
-                       one_class=(one_class, 0.0), intercept_decay=(intercept_decay, 1.0),
-                       penalties=(penalties, None))
+                       intercept_decay=(intercept_decay, 1.0), penalties=(penalties, None))
+    if n_classes > 1 or row.kind == c.FGD_ONLINE:
+        _refuse_others("n_classes is 1 and the rule steps arrays", one_class=(one_class, 0.0))
     stretch.l1 = _at_least(0, l1, "l1")
     stretch.l1_state = <double *>_data(l1_state, "l1_state", c.FGD_FLOAT64, n_params, True)
     if l1 and l1_state is None and by_row:
@@ -601,6 +621,32 @@ cdef int _fill_order(c.fgd_rows *rows, cnp.ndarray order, Py_ssize_t block) exce
     rows.order = <const int64_t *>cnp.PyArray_DATA(order)
     rows.n_blocks = order.size
     rows.block = block
+    return 0
+
+
+cdef int _fill_groups(c.fgd_stretch *stretch, double strength, object groups,
+                      Py_ssize_t n_features) except -1:
+    """Describe a penalty on groups of features."""
+    stretch.group = _at_least(0, strength, "group")
+    stretch.n_groups = 0
+    if strength == 0:
+        return 0
+    if groups is None:
+        raise TypeError(f"groups must be a pair of arrays with group={strength}; got None")
+    members, offsets = groups
+    _index_type(members, "groups[0]", n_features)
+    _index_type(offsets, "groups[1]", offsets.size)
+    if members.dtype != np.int64 or offsets.dtype != np.int64:
+        raise TypeError(f"groups must be of dtype int64; got {members.dtype}, {offsets.dtype}")
+    if members.min() < 0 or members.max() >= n_features:
+        raise ValueError(f"groups[0] must hold features from 0 to {n_features - 1}; got "
+                         f"{members.min()} to {members.max()}")
+    if offsets.size < 2 or offsets[0] != 0 or offsets[-1] != n_features \
+            or (np.diff(offsets) < 0).any():
+        raise ValueError(f"groups[1] must rise from 0 to {n_features}; got {offsets}")
+    stretch.members = <const int64_t *>cnp.PyArray_DATA(members)
+    stretch.offsets = <const int64_t *>cnp.PyArray_DATA(offsets)
+    stretch.n_groups = offsets.size - 1
     return 0
 
 

@@ -201,6 +201,11 @@ cdef extern from "fastgd.h" nogil:
         double one_class
         double intercept_decay
         double *penalties
+        int positive
+        double group
+        const int64_t *members
+        const int64_t *offsets
+        ptrdiff_t n_groups
 
     ptrdiff_t fgd_n_visited(const fgd_rows *rows)
 
@@ -288,6 +293,7 @@ cdef extern from "fastgd.h" nogil:
     double fgd_sum(const void *x, ptrdiff_t n, int dtype, int threads)
     ptrdiff_t fgd_first_bad_row(const fgd_rows *rows, ptrdiff_t nnz)
     int fgd_is_plain_sgd(const fgd_stretch *stretch)
+    int fgd_goes_by_rows(const fgd_stretch *stretch)
     int fgd_takes_l1(const fgd_stretch *stretch)
     void fgd_shuffle(int64_t *order, ptrdiff_t n, uint32_t seed)
 

@@ -31,6 +31,7 @@ sampler                 `xorshift32`, `shuffle`, `rows`
 `formats`               numbers in 16 and 8 bits, and how they are rounded: a module of its own
 linear model            `linear_prediction`, `linear_gradient`, `linear_step`, `train_linear`;
                         of many classes together `multinomial`, `multinomial_gradient`;
+                        groups of features `shrink_groups`, `group_norms`;
                         row by row `linear_rows`, `aggressive_step`, `take_l1`, `cut_off`
 `ONLINE_RULES`          `vw` (`invariant_step`)
 ======================  ==========================================================================
@@ -117,6 +118,8 @@ neural networks, ECCV.
 You, Gitman, Ginsburg (2017), Large batch training of convolutional networks, arXiv:1708.03888.
 You, Li, Reddi, Hseu, Kumar, Bhojanapalli, Song, Demmel, Keutzer, Hsieh (2020), Large batch
 optimization for deep learning: training BERT in 76 minutes, ICLR.
+Yuan, Lin (2006), Model selection and estimation in regression with grouped variables, Journal of
+the Royal Statistical Society B 68(1).
 Zaheer, Reddi, Sachan, Kale, Kumar (2018), Adaptive methods for nonconvex optimization, NeurIPS.
 Zeiler (2012), ADADELTA: an adaptive learning rate method, arXiv:1212.5701.
 Zhang (2004), Solving large scale linear prediction problems using stochastic gradient descent
@@ -130,10 +133,12 @@ from collections.abc import Callable
 
 from .linear_model import (
     cut_off,
+    group_norms,
     linear_gradient,
     linear_prediction,
     linear_step,
     multinomial_gradient,
+    shrink_groups,
     train_linear,
 )
 from .linear_rows import aggressive_step, linear_rows, take_l1
@@ -181,6 +186,7 @@ __all__ = [
     "focal",
     "gamma",
     "gradient_descent",
+    "group_norms",
     "hinge",
     "huber",
     "invariant_step",
@@ -203,6 +209,7 @@ __all__ = [
     "pinball",
     "poisson",
     "rows",
+    "shrink_groups",
     "shuffle",
     "simplex",
     "squared_epsilon_insensitive",

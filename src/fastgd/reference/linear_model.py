@@ -195,6 +195,9 @@ def linear_step(
     lr: float,
     alpha: float = 0.0,
     l1: float = 0.0,
+    group: float = 0.0,
+    groups: Sequence[int] = (),
+    positive: bool = False,
     optimizer: str | tuple[str, dict[str, Any]] = "sgd",
     fit_intercept: bool = True,
 ) -> None:
@@ -206,7 +209,9 @@ def linear_step(
     Plain sgd does the same step in scikit-learn's form, w <- max(0, 1 - lr alpha) w - lr gradient:
     a regularisation too strong for the learning rate takes the weights to zero, not beyond. It may
     have a penalty l1 ||w||_1, too, whose step is proximal: afterwards every weight is taken towards
-    zero by lr l1, at most to zero (Duchi and Singer, 2009, eq. 19).
+    zero by lr l1, at most to zero (Duchi and Singer, 2009, eq. 19). So is that of a penalty on
+    groups of weights (`shrink_groups`). And weights may have to be positive: after the step, and
+    before these, those below zero become zero.
 
     A ``weight_decay`` among the hyper-parameters of the rule (AdamW has one by default) comes on
     top of alpha and applies to all that the rule updates, the intercept included.
@@ -230,6 +235,12 @@ def linear_step(
     l1 : float, default=0
         Strength of the L1 regularisation; with plain sgd, and with adagrad, whose proximal step is
         as long as the rate of each weight (Duchi, Hazan and Singer, 2011, section 5.1).
+    group : float, default=0
+        Strength of the penalty on groups, with plain sgd.
+    groups : sequence of int, shape (n_features,)
+        The group that each feature is in, with all its classes.
+    positive : bool, default=False
+        Whether no weight may be below zero.
     optimizer : str or (str, dict), default="sgd"
         Name of the rule, or that and its hyper-parameters but for lr.
     fit_intercept : bool, default=True
@@ -251,22 +262,83 @@ def linear_step(
     if plain:
         scale = max(0.0, 1.0 - lr * alpha)
         w[:] = [scale * wj - lr * g for wj, g in zip(w, gradient_w, strict=True)]
-        w[:] = [wj - max(-lr * l1, min(lr * l1, wj)) for wj in w]
     else:
         gradient_w = [g + alpha * wj for wj, g in zip(w, gradient_w, strict=True)]
-        if name in ONE_FOR_ALL and fit_intercept:
-            both = [*w, *b]
-            rule(both, [*gradient_w, *gradient_b], state[0], t, lr=lr, **options)
-            w[:], b[:] = both[: len(w)], both[len(w) :]
-            return
-        rule(w, gradient_w, state[0], t, lr=lr, **options)
-        if l1:
-            rate = lr / (1.0 + (t - 1) * options.get("lr_decay", 0.0))
-            for j, sum_of_squares in enumerate(state[0]["sum"]):
-                by = rate * l1 / (math.sqrt(sum_of_squares) + options.get("eps", 1e-10))
-                w[j] -= max(-by, min(by, w[j]))
-    if fit_intercept:
-        rule(b, gradient_b, state[1], t, lr=lr, **options)
+    if name in ONE_FOR_ALL and fit_intercept:
+        both = [*w, *b]
+        rule(both, [*gradient_w, *gradient_b], state[0], t, lr=lr, **options)
+        w[:], b[:] = both[: len(w)], both[len(w) :]
+    else:
+        if not plain:
+            rule(w, gradient_w, state[0], t, lr=lr, **options)
+        if fit_intercept:
+            rule(b, gradient_b, state[1], t, lr=lr, **options)
+
+    rates = [lr] * len(w)
+    if l1 and name == "adagrad":
+        rate = lr / (1.0 + (t - 1) * options.get("lr_decay", 0.0))
+        rates = [rate / (math.sqrt(s) + options.get("eps", 1e-10)) for s in state[0]["sum"]]
+    if positive:
+        w[:] = [max(0.0, wj) for wj in w]
+    w[:] = [wj - max(-rj * l1, min(rj * l1, wj)) for wj, rj in zip(w, rates, strict=True)]
+    if group:
+        shrink_groups(w, groups, lr * group)
+
+
+def shrink_groups(w: Vector, groups: Sequence[int], by: float) -> None:
+    """Take the weights of each group towards zero together, in place.
+
+    A group's weights become max(0, 1 - by sqrt(n) / ||w_g||) times as large, n of them: the
+    proximal map of by times the sum over the groups of sqrt(n) ||w_g|| (Yuan and Lin, 2006, eq.
+    2.1; Duchi and Singer, 2009, section 5).
+
+    Parameters
+    ----------
+    w : list of float, shape (n_features,) or (n_classes * n_features,)
+        Weights, updated in place.
+    groups : sequence of int, shape (n_features,)
+        The group that each feature is in, with all its classes.
+    by : float
+        Strength of the penalty times the learning rate.
+
+    Examples
+    --------
+    >>> w = [3.0, 4.0, 0.5, 0.0]
+    >>> shrink_groups(w, [1, 1, 2, 3], 0.5 * math.sqrt(2.0))
+    >>> [round(wj, 6) for wj in w]
+    [2.4, 3.2, 0.0, 0.0]
+    """
+    for members, norm in group_norms(w, groups):
+        most = by * math.sqrt(len(members))
+        factor = 1.0 - most / norm if norm > most else 0.0
+        for i in members:
+            w[i] *= factor
+
+
+def group_norms(w: Vector, groups: Sequence[int]) -> list[tuple[list[int], float]]:
+    """List the groups of weights: which they are, and their norm.
+
+    Parameters
+    ----------
+    w : list of float, shape (n_features,) or (n_classes * n_features,)
+        Weights.
+    groups : sequence of int, shape (n_features,)
+        The group that each feature is in, with all its classes.
+
+    Returns
+    -------
+    list of (list of int, float)
+        Numbers of the weights of each group, and ||w_g||.
+
+    Examples
+    --------
+    >>> group_norms([3.0, 0.0, 4.0, 1.0], [0, 1])
+    [([0, 2], 5.0), ([1, 3], 1.0)]
+    """
+    members = [
+        [i for i in range(len(w)) if groups[i % len(groups)] == one] for one in sorted(set(groups))
+    ]
+    return [(one, math.sqrt(sum(w[i] ** 2 for i in one))) for one in members]
 
 
 def train_linear(
@@ -280,6 +352,9 @@ def train_linear(
     penalty: str | None = "l2",
     alpha: float = 1e-4,
     l1_ratio: float = 0.15,
+    groups: Sequence[int] | None = None,
+    positive: bool = False,
+    one_class: float = 0.0,
     fit_intercept: bool = True,
     max_iter: int = 1,
     tol: float | None = None,
@@ -318,13 +393,20 @@ def train_linear(
         Name of the loss, a key of `LOSSES`, or ``"multinomial"``.
     loss_parameter : float, optional
         The loss's own parameter, if it has one; by default that of its function.
-    penalty : {"l2", "l1", "elasticnet", None}, default="l2"
+    penalty : {"l2", "l1", "elasticnet", "group", None}, default="l2"
         How to regularise. L1 is proximal (`linear_step`); with batch size 1, scikit-learn's is
-        cumulative instead.
+        cumulative instead. So is ``"group"``.
     alpha : float, default=1e-4
         Strength of the regularisation; the schedule ``"optimal"`` depends on it too.
     l1_ratio : float, default=0.15
-        Part of `alpha` that goes to L1 with ``"elasticnet"``; the rest goes to L2.
+        Part of `alpha` that goes to L1 with ``"elasticnet"``, and to that on groups with
+        ``"group"``; the rest goes to L2.
+    groups : sequence of int, shape (n_features,), optional
+        The group that each feature is in, with all its classes. By default each is one.
+    positive : bool, default=False
+        Whether no weight may be below zero (`linear_step`): those that are become zero at first.
+    one_class : float, default=0
+        The objective has this times the intercept, too: nu of the one-class support vector machine.
     fit_intercept : bool, default=True
         Whether to train the intercept.
     max_iter : int, default=1
@@ -389,8 +471,10 @@ def train_linear(
         "optimal": (alpha, "log_loss" if loss == "multinomial" else loss),
     }
     schedule = SCHEDULES[learning_rate](*schedule_options[learning_rate])
-    of_l1 = {"l1": 1.0, "elasticnet": l1_ratio}.get(str(penalty), 0.0)
-    l1, decay = (alpha * of_l1, alpha * (1.0 - of_l1)) if penalty else (0.0, 0.0)
+    to_zero = {"l1": 1.0, "elasticnet": l1_ratio, "group": l1_ratio}.get(str(penalty), 0.0)
+    sparse, decay = (alpha * to_zero, alpha * (1.0 - to_zero)) if penalty else (0.0, 0.0)
+    l1, group = (0.0, sparse) if penalty == "group" else (sparse, 0.0)
+    groups = range(len(X[0])) if groups is None else groups
     block = block if shuffle == "block" else 1
     order = list(range(math.ceil(n / block)))
     state = ({}, {}) if state is None else state
@@ -399,7 +483,7 @@ def train_linear(
         if loss == "multinomial":
             classes = [int(k) for k in y]
             return multinomial_gradient(X, classes, w, bias, batch, sample_weight=sample_weight)
-        return linear_gradient(
+        value, gradient_w, gradient_b = linear_gradient(
             X,
             y,
             w,
@@ -409,8 +493,10 @@ def train_linear(
             loss_parameter=loss_parameter,
             sample_weight=sample_weight,
         )
+        return value, gradient_w, gradient_b + one_class
 
-    w, bias = list(w), [b] if isinstance(b, int | float) else list(b)
+    w = [max(0.0, wj) if positive else wj for wj in w]
+    bias = [b] if isinstance(b, int | float) else list(b)
     loss_curve: Vector = []
     best, epochs_without_progress = math.inf, 0
     for _ in range(max_iter):
@@ -433,11 +519,17 @@ def train_linear(
                 lr=schedule(t),
                 alpha=decay,
                 l1=l1,
+                group=group,
+                groups=groups,
+                positive=positive,
                 optimizer=optimizer,
                 fit_intercept=fit_intercept,
             )
         objective = loss_sum / n + 0.5 * decay * sum(wj * wj for wj in w)
-        objective += l1 * sum(abs(wj) for wj in w)
+        objective += l1 * sum(abs(wj) for wj in w) + one_class * bias[0]
+        if group:
+            norms = group_norms(w, groups)
+            objective += group * sum(math.sqrt(len(members)) * norm for members, norm in norms)
         loss_curve.append(objective)
 
         # scikit-learn's rule to stop: no progress by tol for some epochs in a row

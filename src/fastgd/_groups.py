@@ -1,0 +1,50 @@
+"""Groups of features, whose weights a penalty takes to zero together."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["Groups"]
+
+
+@dataclass(frozen=True)
+class Groups:
+    """A partition of the features, as ``_core.train_linear`` takes it.
+
+    The weights of a group are those of its features in all outputs of the model.
+    """
+
+    members: NDArray[np.int64]  # (n_features,) a group after the other
+    offsets: NDArray[np.int64]  # (n_groups + 1,) where each begins there
+
+    @classmethod
+    def of(cls, given: ArrayLike | None, n_features: int, n_outputs: int) -> "Groups":
+        """Sort features by the numbers of their groups; None: each is one, of several outputs."""
+        if given is None and n_outputs > 1:
+            return cls(np.arange(n_features), np.arange(n_features + 1))
+        wanted = f"the number of the group of each of the {n_features} features"
+        if given is None:
+            raise ValueError(
+                f"groups must be an array of integers, {wanted}, with penalty='group' and a model "
+                "of one output; got None"
+            )
+        numbers = np.asarray(given)
+        if numbers.shape != (n_features,) or numbers.dtype.kind not in "iu":
+            raise ValueError(
+                f"groups must be an array of integers, {wanted}; got shape {numbers.shape} and "
+                f"dtype {numbers.dtype}"
+            )
+        _, sizes = np.unique(numbers, return_counts=True)
+        return cls(np.argsort(numbers, kind="stable"), np.append(0, np.cumsum(sizes)))
+
+    def penalty(self, weights: NDArray[Any]) -> float:
+        """Sum, over the groups g, sqrt(|g|) ||w_g||; weights are (n_outputs, n_features).
+
+        Yuan & Lin, "Model selection and estimation in regression with grouped variables", Journal
+        of the Royal Statistical Society B 68, 2006, equation 2.1.
+        """
+        squares = np.square(weights).sum(axis=0)[self.members]
+        sizes = len(weights) * np.diff(self.offsets)
+        return float(np.sqrt(sizes * np.add.reduceat(squares, self.offsets[:-1])).sum())
