@@ -17,6 +17,7 @@ from sklearn.utils.extmath import safe_sparse_dot
 from sklearn.utils.validation import check_is_fitted
 
 from . import _core
+from ._groups import Groups
 from ._hypers import number
 from ._linear_estimator import LinearEstimator
 from ._linear_input import (
@@ -103,6 +104,8 @@ class LinearSGD(SparseCoefMixin, LinearEstimator, ABC):  # type: ignore[misc]
     loss_parameter: float | None
     restore_best_weights: bool
     callbacks: Any
+    positive: bool
+    groups: Any  # array-like of integers, or None
     n_threads: int | None
 
     coef_: Array
@@ -202,7 +205,7 @@ class LinearSGD(SparseCoefMixin, LinearEstimator, ABC):  # type: ignore[misc]
                 "restore_best_weights needs rows to score: early_stopping=True, or X_val and y_val"
             )
 
-    def _check_batches(self, takes_l1: bool, by_rows: bool) -> None:
+    def _check_batches(self, plain: bool, by_rows: bool) -> None:
         """Refuse what training in batches, by another rule or of a softmax does not do."""
         rule = rule_and_hypers(self.optimizer)[0]
         if rule in _core.ONLINE_RULES and self.batch_size not in (1, "auto"):
@@ -215,10 +218,16 @@ class LinearSGD(SparseCoefMixin, LinearEstimator, ABC):  # type: ignore[misc]
                 f"loss must not be {self.loss!r} with optimizer={self.optimizer!r}, which learns "
                 "one class at a time"
             )
-        if self.penalty in ("l1", "elasticnet") and not takes_l1:
+        if rule in _core.ONLINE_RULES and self.positive:
             raise ValueError(
-                f"penalty must be 'l2' or None with optimizer={self.optimizer!r}; "
-                f"got {self.penalty!r}"
+                f"positive must be False with optimizer={self.optimizer!r}, which has no step to "
+                f"project after; got {self.positive}"
+            )
+        taken = ["l2", *(["l1", "elasticnet"] if rule == "adagrad" else []), None]
+        if self.penalty not in taken and not plain:
+            raise ValueError(
+                f"penalty must be {' or '.join(map(repr, taken))} with "
+                f"optimizer={self.optimizer!r}; got {self.penalty!r}"
             )
         if by_rows:
             return
@@ -227,8 +236,9 @@ class LinearSGD(SparseCoefMixin, LinearEstimator, ABC):  # type: ignore[misc]
             if refused:
                 raise ValueError(
                     f"{name} must not be {getattr(self, name)!r} with loss={self.loss!r}, "
+                    f"penalty={self.penalty!r}, positive={self.positive}, "
                     f"batch_size={self.batch_size!r} and optimizer={self.optimizer!r}: it is of "
-                    "plain sgd, one row an update"
+                    "plain sgd, one row an update, without penalty 'group' and positive"
                 )
 
     def _train(
@@ -299,11 +309,11 @@ class LinearSGD(SparseCoefMixin, LinearEstimator, ABC):  # type: ignore[misc]
         parallel = min(n_problems, n_jobs if n_jobs > 0 else _core.threads())
         n_rows = X.shape[0]
         batch_size = self._rows_of_a_batch(n_rows)
-        strength, l1_part = self._strength(), PENALTIES[self.penalty](self.l1_ratio or 0.0)
+        alpha, l1, group = self._strengths()
+        grouped = self.penalty == "group"
         plain = is_plain_sgd(rule, hypers)
-        by_rows = plain and batch_size * self._n_classes() == 1
-        self._check_batches(plain or rule == "adagrad", by_rows)
-        penalised = self.penalty is not None and strength > 0
+        by_rows = plain and batch_size * self._n_classes() == 1 and not (self.positive or group)
+        self._check_batches(plain, by_rows)
         rows = _core.CSR(X) if issparse(X) else X
         width = row_width(rows)
         block = block_rows(n_rows, width, X.dtype.itemsize, self.shuffle)
@@ -315,8 +325,11 @@ class LinearSGD(SparseCoefMixin, LinearEstimator, ABC):  # type: ignore[misc]
             batch_size=batch_size,
             loss=self._pointwise_loss(),
             loss_parameter=self._loss_parameter(),
-            alpha=strength * (1 - l1_part) if penalised else 0.0,
-            l1=strength * l1_part if penalised else 0.0,
+            alpha=alpha,
+            l1=l1,
+            group=group,
+            groups=Groups.of(self.groups, X.shape[1], self._n_classes()) if grouped else None,
+            positive=bool(self.positive),
             fit_intercept=self.fit_intercept,
             shuffle=bool(self.shuffle),
             rule=rule,
@@ -355,6 +368,13 @@ class LinearSGD(SparseCoefMixin, LinearEstimator, ABC):  # type: ignore[misc]
     def _strength(self) -> float:
         """Strength of the penalty."""
         return self.alpha
+
+    def _strengths(self) -> tuple[float, float, float]:
+        """Strengths of the L2 penalty, of the L1 penalty, and of that on groups."""
+        strength = self._strength() if self.penalty is not None else 0.0
+        part = PENALTIES[self.penalty](self.l1_ratio)
+        l2, other = strength * (1 - part), strength * part
+        return (l2, 0.0, other) if self.penalty == "group" else (l2, other, 0.0)
 
     def _one_class(self) -> float:
         """Fraction nu of a one-class SVM; 0 for other models."""

@@ -55,15 +55,20 @@ class SGDClassifier(ClassifierMixin, SupervisedSGD):  # type: ignore[misc]
         regression of all classes together, whose probabilities are a softmax of the decisions
         (Bishop, "Pattern recognition and machine learning", 2006, sec. 4.3.4), and with two classes
         the same as "log_loss".
-    penalty : {"l2", "l1", "elasticnet", None}, default="l2"
+    penalty : {"l2", "l1", "elasticnet", "group", None}, default="l2"
         ``alpha / 2 * ||coef||**2``, ``alpha * ||coef||_1``, or ``1 - l1_ratio`` times the one plus
         `l1_ratio` times the other. The L1 penalty makes weights exactly zero: row by row as in
         scikit-learn, cumulatively; in batches by proximal steps (Duchi & Singer, JMLR 10, 2009), of
-        the optimizers "sgd", without momentum, and "adagrad" alone.
+        the optimizers "sgd", without momentum, and "adagrad" alone. "group" does so to all weights
+        of a group of features: in place of the L1 norm it has the sum over `groups` of
+        ``sqrt(size) * ||coef_of_the_group||`` (Yuan & Lin, JRSS B 68, 2006); by proximal steps, of
+        "sgd" without momentum alone, each of which looks at all weights. (The fewer the rows of an
+        update, the more its noise takes weights that were zero off it again.)
     alpha : float, default=0.0001
         Its strength; also sets the rate of ``learning_rate="optimal"``.
     l1_ratio : float or None, default=0.15
-        Part of the L1 penalty, from 0 to 1; of effect with "elasticnet" alone.
+        Part of the L1 penalty or that on groups, from 0 to 1; of effect with "elasticnet" and
+        "group" alone. For "group", None and 1 are the pure group lasso.
     fit_intercept : bool, default=True
         Whether to train an intercept.
     max_iter : int, default=1000
@@ -126,6 +131,15 @@ class SGDClassifier(ClassifierMixin, SupervisedSGD):  # type: ignore[misc]
         Each is called after every epoch with an object that has the attributes ``epoch``,
         ``objective``, ``validation_score``, ``coef`` and ``intercept``, and ends training by
         returning true. Keyword-only.
+    positive : bool, default=False
+        Whether weights, not intercepts, stay at zero or above: after each step, of any optimizer
+        but "vw", negative ones become zero. Then the L1 penalty is proximal with one row an
+        update, too, and there are neither averages nor passive-aggressive steps. Keyword-only.
+    groups : array-like of int of shape (n_features,) or None, default=None
+        Number of each feature's group, any integers; of effect with penalty "group" alone. With the
+        loss "multinomial" and more than two classes, a group has its features' weights for all
+        classes, and None is a group for each feature, which is so selected for all at once.
+        Keyword-only.
     n_threads : int or None, default=None
         Threads, instead of :func:`fastgd.get_num_threads` of them. Keyword-only.
 
@@ -161,6 +175,12 @@ class SGDClassifier(ClassifierMixin, SupervisedSGD):  # type: ignore[misc]
     References
     ----------
     Bottou, "Large-scale machine learning with stochastic gradient descent", COMPSTAT 2010.
+
+    Duchi & Singer, "Efficient online and batch learning using forward backward splitting", Journal
+    of Machine Learning Research 10, 2009.
+
+    Yuan & Lin, "Model selection and estimation in regression with grouped variables", Journal of
+    the Royal Statistical Society B 68, 2006.
 
     Examples
     --------
@@ -215,6 +235,8 @@ class SGDClassifier(ClassifierMixin, SupervisedSGD):  # type: ignore[misc]
         loss_parameter: float | None = None,
         restore_best_weights: bool = False,
         callbacks: Any = None,
+        positive: bool = False,
+        groups: ArrayLike | None = None,
         n_threads: int | None = None,
     ) -> None:
         self._keep(locals())

@@ -50,12 +50,13 @@ Array = NDArray[Any]
 
 # ---- parameters ----------------------------------------------------------------------------------
 
-# the part of the L1 penalty, given `l1_ratio`
-PENALTIES: dict[str | None, Callable[[float], float]] = {
+# the part of the penalty that makes weights zero, of them one by one or in groups, given `l1_ratio`
+PENALTIES: dict[str | None, Callable[[float | None], float]] = {
     None: lambda l1_ratio: 0.0,
     "l2": lambda l1_ratio: 0.0,
     "l1": lambda l1_ratio: 1.0,
-    "elasticnet": lambda l1_ratio: l1_ratio,
+    "elasticnet": lambda l1_ratio: l1_ratio or 0.0,
+    "group": lambda l1_ratio: 1.0 if l1_ratio is None else l1_ratio,
 }
 # learning rates that depend on the row: the number of the variant, passive-aggressive I or II
 AGGRESSIVE = {"pa1": 1, "pa2": 2}
@@ -74,6 +75,7 @@ TRAINING_CONSTRAINTS: dict[str, list[Any]] = {
     "warm_start": ["boolean"],
     "average": ["boolean", Interval(Integral, 0, None, closed="neither")],
     "callbacks": [callable, list, tuple, None],
+    "positive": ["boolean"],
 }
 # what the classifier and the regressor take
 CONSTRAINTS: dict[str, list[Any]] = {
@@ -81,6 +83,7 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "penalty": [StrOptions({name for name in PENALTIES if name}), None],
     "alpha": [Interval(Real, 0, None, closed="left")],
     "l1_ratio": [Interval(Real, 0, 1, closed="both"), None],
+    "groups": ["array-like", None],
     "epsilon": [Interval(Real, 0, None, closed="left")],
     "early_stopping": ["boolean"],
     "validation_fraction": [Interval(Real, 0, 1, closed="neither")],

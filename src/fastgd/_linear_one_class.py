@@ -22,7 +22,7 @@ class SGDOneClassSVM(OutlierMixin, LinearSGD):  # type: ignore[misc]
 
     Minimises ``mean(max(0, 1 - x . coef - b)) + nu / 2 * ||coef||**2 + nu * b``, where b is
     ``1 - offset``, one row an update. The parameters are scikit-learn's, with its defaults; the
-    last is fastgd's.
+    last two are fastgd's.
 
     Parameters
     ----------
@@ -57,6 +57,9 @@ class SGDOneClassSVM(OutlierMixin, LinearSGD):  # type: ignore[misc]
         number of the update from which on they are.
     callbacks : callable, list of callables or None, default=None
         As for :class:`SGDClassifier`. Keyword-only.
+    positive : bool, default=False
+        Whether weights stay at zero or above: after each step negative ones become zero. Without
+        averages. Keyword-only.
 
     Attributes
     ----------
@@ -113,6 +116,7 @@ class SGDOneClassSVM(OutlierMixin, LinearSGD):  # type: ignore[misc]
     optimizer = "sgd"
     loss_parameter = None
     restore_best_weights = False
+    groups = None
     n_threads = None
 
     loss_functions: ClassVar[dict[str, tuple[Any, ...]]] = {"hinge": ("hinge",)}
@@ -139,6 +143,7 @@ class SGDOneClassSVM(OutlierMixin, LinearSGD):  # type: ignore[misc]
         average: bool | int = False,
         *,
         callbacks: Any = None,
+        positive: bool = False,
     ) -> None:
         self._keep(locals())
 

@@ -30,15 +30,20 @@ class SGDRegressor(RegressorMixin, SupervisedSGD):  # type: ignore[misc]
         scikit-learn's "squared_error", "huber", "epsilon_insensitive" and
         "squared_epsilon_insensitive"; "pinball" for a quantile, "expectile"; "poisson", "gamma" and
         "tweedie", which predict ``exp(X @ coef_.T + intercept_)``.
-    penalty : {"l2", "l1", "elasticnet", None}, default="l2"
+    penalty : {"l2", "l1", "elasticnet", "group", None}, default="l2"
         ``alpha / 2 * ||coef||**2``, ``alpha * ||coef||_1``, or ``1 - l1_ratio`` times the one plus
         `l1_ratio` times the other. The L1 penalty makes weights exactly zero: row by row as in
         scikit-learn, cumulatively; in batches by proximal steps (Duchi & Singer, JMLR 10, 2009), of
-        the optimizers "sgd", without momentum, and "adagrad" alone.
+        the optimizers "sgd", without momentum, and "adagrad" alone. "group" does so to all weights
+        of a group of features: in place of the L1 norm it has the sum over `groups` of
+        ``sqrt(size) * ||coef_of_the_group||`` (Yuan & Lin, JRSS B 68, 2006); by proximal steps, of
+        "sgd" without momentum alone, each of which looks at all weights. (The fewer the rows of an
+        update, the more its noise takes weights that were zero off it again.)
     alpha : float, default=0.0001
         Its strength; also sets the rate of ``learning_rate="optimal"``.
     l1_ratio : float or None, default=0.15
-        Part of the L1 penalty, from 0 to 1; of effect with "elasticnet" alone.
+        Part of the L1 penalty or that on groups, from 0 to 1; of effect with "elasticnet" and
+        "group" alone. For "group", None and 1 are the pure group lasso.
     fit_intercept : bool, default=True
         Whether to train an intercept.
     max_iter : int, default=1000
@@ -97,6 +102,14 @@ class SGDRegressor(RegressorMixin, SupervisedSGD):  # type: ignore[misc]
         Each is called after every epoch with an object that has the attributes ``epoch``,
         ``objective``, ``validation_score``, ``coef`` and ``intercept``, and ends training by
         returning true. Keyword-only.
+    positive : bool, default=False
+        Whether weights, not intercepts, stay at zero or above: after each step, of any optimizer
+        but "vw", negative ones become zero. Then the L1 penalty is proximal with one row an
+        update, too, and there are neither averages nor passive-aggressive steps. Keyword-only.
+    groups : array-like of int of shape (n_features,) or None, default=None
+        Number of each feature's group, any integers; of effect with penalty "group" alone. Of
+        several targets each has its own weights in a group.
+        Keyword-only.
     n_threads : int or None, default=None
         Threads, instead of :func:`fastgd.get_num_threads` of them. Keyword-only.
 
@@ -131,6 +144,12 @@ class SGDRegressor(RegressorMixin, SupervisedSGD):  # type: ignore[misc]
     ----------
     Bottou, "Large-scale machine learning with stochastic gradient descent", COMPSTAT 2010.
 
+    Duchi & Singer, "Efficient online and batch learning using forward backward splitting", Journal
+    of Machine Learning Research 10, 2009.
+
+    Yuan & Lin, "Model selection and estimation in regression with grouped variables", Journal of
+    the Royal Statistical Society B 68, 2006.
+
     Examples
     --------
     >>> from sklearn.datasets import load_diabetes
@@ -140,6 +159,20 @@ class SGDRegressor(RegressorMixin, SupervisedSGD):  # type: ignore[misc]
     >>> model = SGDRegressor(random_state=0).fit(X, y)
     >>> bool(model.score(X, y) > 0.5)
     True
+
+    No weight below zero; and features that are used all or not at all with the others of their
+    group, here age and sex, body mass and blood pressure, and six of blood serum:
+
+    >>> model = SGDRegressor(random_state=0, positive=True).fit(X, y)
+    >>> bool((model.coef_ >= 0).all())
+    True
+    >>> model = SGDRegressor(
+    ...     penalty="group", groups=[0, 0, 1, 1, 2, 2, 2, 2, 2, 2], l1_ratio=1, alpha=25,
+    ...     batch_size=len(X), learning_rate="constant", eta0=0.1,
+    ... )
+    >>> model.fit(X, y).coef_ != 0
+    array([False, False,  True,  True, False, False, False, False, False,
+           False])
     """
 
     loss_functions: ClassVar[dict[str, tuple[Any, ...]]] = loss_functions_for("regression")
@@ -176,6 +209,8 @@ class SGDRegressor(RegressorMixin, SupervisedSGD):  # type: ignore[misc]
         loss_parameter: float | None = None,
         restore_best_weights: bool = False,
         callbacks: Any = None,
+        positive: bool = False,
+        groups: ArrayLike | None = None,
         n_threads: int | None = None,
     ) -> None:
         self._keep(locals())

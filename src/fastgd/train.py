@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _core
+from ._groups import Groups
 from ._paging import Windows
 from .schedules import Schedule
 from .schedules._plateau import Adaptive
@@ -141,6 +142,9 @@ class Run:
     loss_parameter: float
     alpha: float  # strength of the L2 penalty
     l1: float  # and of the L1 penalty
+    group: float  # and of that on
+    groups: Groups | None  # of features
+    positive: bool  # whether weights stay at zero or above
     fit_intercept: bool
     shuffle: bool
     rule: str
@@ -150,7 +154,7 @@ class Run:
     one_class: float  # nu of a one-class SVM, else 0
     intercept_decay: float
     left_out: NDArray[np.bool_] | None  # rows that are not trained on
-    by_rows: bool  # whether it is plain sgd, one row an update: what scikit-learn does
+    by_rows: bool  # whether it is plain sgd, one row an update, as scikit-learn does it
     judged: bool  # whether training may stop by the objective
     n_threads: int  # of each problem
     n_parallel: int  # problems at a time
@@ -276,6 +280,9 @@ class Run:
                 one_class=self.one_class,
                 intercept_decay=self.intercept_decay,
                 penalties=visit.penalties,
+                positive=self.positive,
+                group=self.group,
+                groups=(self.groups.members, self.groups.offsets) if self.groups else None,
                 n_threads=self.n_threads,
                 n_classes=problem.n_classes,
             )
@@ -296,6 +303,9 @@ class Run:
                 penalty += 0.5 * self.alpha * float(weights @ weights)
             if self.l1:
                 penalty += self.l1 * float(np.abs(weights).sum())
+            if self.group and self.groups is not None:
+                by_output = weights.reshape(problem.n_classes, -1)
+                penalty += self.group * self.groups.penalty(by_output)
         return penalty
 
     def loss_at_zero(self, problem: Problem, step: int) -> float:
