@@ -251,20 +251,34 @@ typedef struct fgd_mate fgd_mate; /* a thread at work on a matrix: matrix.h */
 /* The examples: X is (n_rows, n_features), C-contiguous; y and sample_weight (NULL: all one) are (n_rows,).
  * Of a sparse matrix (CSR) X holds the values, indptr is (n_rows + 1,) and indices is (nnz,), both int64 if `wide`,
  * else int32: row i has the values and columns at [indptr[i], indptr[i + 1]), in any order, and those of a column that
- * stands there twice add up. indptr is NULL if X is dense. They are visited block by block: order is (n_blocks,), a
- * permutation of the blocks of `block` neighbouring rows (the last block may be shorter); in blocks of one row, some
- * may be missing. */
+ * stands there twice add up. A column's feature is number column & mask: with hashing the mask is n_features - 1, a
+ * power of two less one, and columns may have any number; else it is -1. indptr is NULL if X is dense. Rows are visited
+ * block by block: order is (n_blocks,), a permutation of the blocks of `block` neighbouring rows (the last block may be
+ * shorter); in blocks of one row, some may be missing. */
 typedef struct {
     const void *X, *y, *sample_weight;
     const void *indptr, *indices;
     int wide;
-    ptrdiff_t n_rows, n_features;
+    ptrdiff_t mask, n_rows, n_features;
     const int64_t *order;
     ptrdiff_t n_blocks, block;
 } fgd_rows;
 
 /* how many rows the order visits */
 static inline ptrdiff_t fgd_n_visited(const fgd_rows *rows) { return rows->block == 1 ? rows->n_blocks : rows->n_rows; }
+
+/* Which products of a row's values are features, too: of each pair of ranges of columns, [0, 1) and [2, 3), those of a
+ * value in the one with a value in the other. */
+typedef struct {
+    const int64_t *ranges; /* (n_pairs, 4) */
+    ptrdiff_t n_pairs;
+} fgd_interactions;
+
+/* Rows with their interactions, as a CSR matrix with indices of 64 bits, and which rows they are. */
+typedef struct {
+    int64_t *visited, *indptr, *indices;
+    void *values;
+} fgd_interacted;
 
 enum { FGD_ROWS_KEPT = 6 };
 
@@ -392,6 +406,13 @@ typedef struct {
     void (*reduce_variance)(const fgd_reduction *reduction, const fgd_rows *rows);
     /* the largest of the rows' weighted squared lengths */
     double (*longest_row)(const fgd_rows *rows);
+    /* Rows of a sparse matrix with their interactions. The rows from position `start` of the order on, in whole
+     * batches, at least one, and more as long as they have no more than `room` values: fills in `visited` and `indptr`,
+     * which hold stop - start rows, and gives their number. Then their values and columns. */
+    ptrdiff_t (*measure_interactions)(const fgd_interacted *made, const fgd_rows *rows, const fgd_interactions *pairs,
+                                      ptrdiff_t start, ptrdiff_t stop, ptrdiff_t batch, ptrdiff_t room);
+    void (*interact)(const fgd_interacted *made, ptrdiff_t n_made, const fgd_rows *rows, const fgd_interactions *pairs,
+                     int threads);
     /* reductions */
     int (*all_finite)(const void *x, ptrdiff_t n);
     double (*sum)(const void *x, ptrdiff_t n);

@@ -185,24 +185,25 @@ static void N(dense_chunk)(N(full_chunk) *chunk, const N(full_job) *job, ptrdiff
 /* Of sparse rows, a chunk keeps what belongs to a column together: its weights, and behind them its sums. So the
  * addition to the gradient finds in the first-level cache what the product with the weights has fetched. */
 FGD_INLINE void N(sparse_products)(T *p, const T *pairs, const T *x, const void *indices, ptrdiff_t from, ptrdiff_t to,
-                                   const ptrdiff_t outputs, const int wide)
+                                   const ptrdiff_t outputs, const int wide, ptrdiff_t mask)
 {
     for (ptrdiff_t o = 0; o < outputs; o++) p[o * FGD_CLASS_ROWS] = 0;
     for (ptrdiff_t k = from; k < to; k++) {
-        const T *w = pairs + 2 * outputs * fgd_column(indices, k, wide);
+        const T *w = pairs + 2 * outputs * fgd_column(indices, k, wide, mask);
         for (ptrdiff_t o = 0; o < outputs; o++) p[o * FGD_CLASS_ROWS] += x[k] * w[o];
     }
 }
 
 /* the same for one output, as four sums */
 FGD_INLINE T N(sparse_product)(const T *pairs, const T *x, const void *indices, ptrdiff_t from, ptrdiff_t to,
-                               const int wide)
+                               const int wide, ptrdiff_t mask)
 {
     T sums[4] = {0};
     ptrdiff_t k = from;
     for (; k + 4 <= to; k += 4)
-        for (int lane = 0; lane < 4; lane++) sums[lane] += x[k + lane] * pairs[2 * fgd_column(indices, k + lane, wide)];
-    for (; k < to; k++) sums[0] += x[k] * pairs[2 * fgd_column(indices, k, wide)];
+        for (int lane = 0; lane < 4; lane++)
+            sums[lane] += x[k + lane] * pairs[2 * fgd_column(indices, k + lane, wide, mask)];
+    for (; k < to; k++) sums[0] += x[k] * pairs[2 * fgd_column(indices, k, wide, mask)];
     return (sums[0] + sums[2]) + (sums[1] + sums[3]);
 }
 
@@ -216,17 +217,17 @@ FGD_INLINE void N(sparse_rows)(N(full_chunk) *chunk, const N(full_job) *job, ptr
     for (; row < stop; row += FGD_FULL_GROUP) {
         const ptrdiff_t length = stop - row < FGD_FULL_GROUP ? stop - row : FGD_FULL_GROUP;
         for (ptrdiff_t i = 0; i < length; i++) {
-            const ptrdiff_t from = fgd_column(indptr, row + i, wide), to = fgd_column(indptr, row + i + 1, wide);
+            const ptrdiff_t from = fgd_index(indptr, row + i, wide), to = fgd_index(indptr, row + i + 1, wide);
             if (outputs == 1)
-                chunk->p[i] = N(sparse_product)(pairs, x, indices, from, to, wide);
+                chunk->p[i] = N(sparse_product)(pairs, x, indices, from, to, wide, rows->mask);
             else
-                N(sparse_products)(chunk->p + i, pairs, x, indices, from, to, outputs, wide);
+                N(sparse_products)(chunk->p + i, pairs, x, indices, from, to, outputs, wide, rows->mask);
         }
         N(weigh_group)(chunk, job, row, length);
         for (ptrdiff_t i = 0; i < length; i++) {
             const T *d = chunk->d + i;
-            for (ptrdiff_t k = fgd_column(indptr, row + i, wide); k < fgd_column(indptr, row + i + 1, wide); k++) {
-                T *sums = pairs + (2 * fgd_column(indices, k, wide) + 1) * outputs;
+            for (ptrdiff_t k = fgd_index(indptr, row + i, wide); k < fgd_index(indptr, row + i + 1, wide); k++) {
+                T *sums = pairs + (2 * fgd_column(indices, k, wide, rows->mask) + 1) * outputs;
                 for (ptrdiff_t o = 0; o < outputs; o++) sums[o] += x[k] * d[o * FGD_CLASS_ROWS];
             }
             for (ptrdiff_t o = 0; o < outputs; o++)
@@ -308,10 +309,10 @@ static void N(column_moments)(double *restrict moments, const fgd_rows *rows, co
     memset(moments, 0, 2 * (size_t)n * sizeof(double));
     for (ptrdiff_t i = 0; i < rows->n_rows; i++) {
         const double h = (double)weights[i];
-        const ptrdiff_t from = rows->indptr ? fgd_column(rows->indptr, i, wide) : i * n;
-        const ptrdiff_t to = rows->indptr ? fgd_column(rows->indptr, i + 1, wide) : from + n;
+        const ptrdiff_t from = rows->indptr ? fgd_index(rows->indptr, i, wide) : i * n;
+        const ptrdiff_t to = rows->indptr ? fgd_index(rows->indptr, i + 1, wide) : from + n;
         for (ptrdiff_t k = from; k < to; k++) {
-            double *at = moments + 2 * (rows->indptr ? fgd_column(rows->indices, k, wide) : k - from);
+            double *at = moments + 2 * (rows->indptr ? fgd_column(rows->indices, k, wide, rows->mask) : k - from);
             at[0] += h * (double)x[k];
             at[1] += h * ((double)x[k] * (double)x[k]);
         }

@@ -207,7 +207,7 @@ static void N(rate_piece)(N(piece) *piece, N(lanes) *moved, N(lanes) *norm, cons
     const N(features) *f = &m->weights, side_by_side = {NULL, piece->sum, piece->largest, piece->along};
     piece->n = row.n - first < FGD_PIECE ? row.n - first : FGD_PIECE;
     for (ptrdiff_t k = 0; k < piece->n; k++) {
-        const ptrdiff_t j = fgd_column(row.columns, first + k, kind == FGD_WIDE);
+        const ptrdiff_t j = fgd_column(row.columns, first + k, kind == FGD_WIDE, row.mask);
         piece->x[k] = row.x[first + k];
         piece->sum[k] = m->manner.fall != FGD_LEVEL ? f->sum[j] : 0;
         piece->largest[k] = m->manner.normalized ? f->largest[j] : 0;
@@ -222,7 +222,7 @@ FGD_INLINE void N(rate_sparse)(N(piece) *piece, N(lanes) *moved, N(lanes) *norm,
 {
     const N(features) *f = &m->weights;
     for (ptrdiff_t k = 0; k < row.n; k++) {
-        const ptrdiff_t j = fgd_column(row.columns, k, kind == FGD_WIDE);
+        const ptrdiff_t j = fgd_column(row.columns, k, kind == FGD_WIDE, row.mask);
         const T x = row.x[k], size = x < 0 ? -x : x;
         if (m->manner.fall != FGD_LEVEL) f->sum[j] += square * (x * x);
         if (m->manner.normalized && size > f->largest[j]) N(grow)(f->w + j, f->largest + j, size, &m->manner);
@@ -237,7 +237,7 @@ FGD_INLINE void N(move_sparse)(N(piece) *piece, const N(learner) *m, N(example) 
     for (ptrdiff_t first = 0; first < row.n; first += FGD_PIECE) {
         if (row.n > FGD_PIECE) N(rate_piece)(piece, &unused, &unused, m, row, first, kind);
         for (ptrdiff_t k = 0; k < piece->n; k++)
-            m->weights.w[fgd_column(row.columns, first + k, kind == FGD_WIDE)] += step * piece->along[k];
+            m->weights.w[fgd_column(row.columns, first + k, kind == FGD_WIDE, row.mask)] += step * piece->along[k];
     }
 }
 
@@ -279,7 +279,7 @@ FGD_INLINE T N(predict)(const N(learner) *m, const N(lesson) *row, const T *far,
     const T b = m->intercept.w[0];
     if (kind == FGD_DENSE) return N(predict_dense)(m, &row->whole, far, v) + b;
     const N(example) *x = &row->example;
-    return (T)m->scale * N(dot_sparse)(m->weights.w, x->x, x->columns, x->n, kind == FGD_WIDE) + b;
+    return (T)m->scale * N(dot_sparse)(m->weights.w, x->x, x->columns, x->n, kind == FGD_WIDE, x->mask) + b;
 }
 
 /* Counts the row, shrinks the weights, and gives the learning rate. */

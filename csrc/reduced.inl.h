@@ -98,12 +98,12 @@ static void N(reduce_variance)(const fgd_reduction *r, const fgd_rows *rows)
     T *p = r->scratch;
     for (ptrdiff_t t = 0; t < r->n_steps; t++) {
         const ptrdiff_t row = (ptrdiff_t)r->order[t];
-        const ptrdiff_t from = sparse ? fgd_column(rows->indptr, row, wide) : row * n;
-        const ptrdiff_t to = sparse ? fgd_column(rows->indptr, row + 1, wide) : from + n;
+        const ptrdiff_t from = sparse ? fgd_index(rows->indptr, row, wide) : row * n;
+        const ptrdiff_t to = sparse ? fgd_index(rows->indptr, row + 1, wide) : from + n;
         double *remembered = r->memory + row * outputs, *b = r->w + n * outputs;
         for (ptrdiff_t o = 0; o < outputs; o++) r->sums[o] = b[o];
         for (ptrdiff_t k = from; k < to; k++) {
-            const ptrdiff_t j = sparse ? fgd_column(rows->indices, k, wide) : k - from;
+            const ptrdiff_t j = sparse ? fgd_column(rows->indices, k, wide, rows->mask) : k - from;
             double *w = r->w + j * outputs;
             if (sparse && r->since[j] < t) { /* the steps that it has missed */
                 for (ptrdiff_t o = 0; o < outputs; o++)
@@ -119,7 +119,7 @@ static void N(reduce_variance)(const fgd_reduction *r, const fgd_rows *rows)
             if (r->kind != FGD_SVRG) remembered[o] = (double)p[o * FGD_CLASS_ROWS];
         }
         for (ptrdiff_t k = from; k < to; k++) {
-            const ptrdiff_t j = sparse ? fgd_column(rows->indices, k, wide) : k - from;
+            const ptrdiff_t j = sparse ? fgd_column(rows->indices, k, wide, rows->mask) : k - from;
             N(move_column)(r->w + j * outputs, r->mean + j * outputs, r->sums, (double)X[k], r, 1);
             if (sparse) r->since[j] = t + 1;
         }
@@ -140,8 +140,8 @@ static double N(longest_row)(const fgd_rows *rows)
     const int wide = rows->wide;
     double longest = 0;
     for (ptrdiff_t i = 0; i < rows->n_rows; i++) {
-        const ptrdiff_t from = rows->indptr ? fgd_column(rows->indptr, i, wide) : i * rows->n_features;
-        const ptrdiff_t to = rows->indptr ? fgd_column(rows->indptr, i + 1, wide) : from + rows->n_features;
+        const ptrdiff_t from = rows->indptr ? fgd_index(rows->indptr, i, wide) : i * rows->n_features;
+        const ptrdiff_t to = rows->indptr ? fgd_index(rows->indptr, i + 1, wide) : from + rows->n_features;
         const double square = N(sum_squares)(X + from, to - from) * (weights ? (double)weights[i] : 1);
         longest = square > longest ? square : longest;
     }

@@ -20,6 +20,7 @@
 #include "train.inl.h"
 #include "full.inl.h"
 #include "reduced.inl.h"
+#include "interact.inl.h"
 
 static const fgd_typed_kernels N(kernels) = {
     .prepare = N(prepare),
@@ -51,6 +52,8 @@ static const fgd_typed_kernels N(kernels) = {
     .solve = N(solve),
     .reduce_variance = N(reduce_variance),
     .longest_row = N(longest_row),
+    .measure_interactions = N(measure_interactions),
+    .interact = N(interact),
     .all_finite = N(all_finite),
     .sum = N(sum_all),
     .vectors = N(vectors),

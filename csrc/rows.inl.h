@@ -22,9 +22,16 @@
 
 enum { FGD_DENSE, FGD_NARROW, FGD_WIDE }; /* rows of an array, of a matrix with indices of 32 bits, of 64 */
 
-FGD_INLINE ptrdiff_t fgd_column(const void *indices, ptrdiff_t e, int wide)
+FGD_INLINE ptrdiff_t fgd_index(const void *indices, ptrdiff_t e, int wide)
 {
     return wide ? (ptrdiff_t)((const int64_t *)indices)[e] : ((const int32_t *)indices)[e];
+}
+
+/* The feature that the column of value number e stands for (Weinberger, Dasgupta, Langford, Smola & Attenberg, "Feature
+ * hashing for large scale multitask learning", ICML 2009, eq. 1, without signs, as Vowpal Wabbit has it). */
+FGD_INLINE ptrdiff_t fgd_column(const void *indices, ptrdiff_t e, int wide, ptrdiff_t mask)
+{
+    return fgd_index(indices, e, wide) & mask;
 }
 
 /* What is carried from call to call, FGD_ROWS_KEPT numbers of a stretch's `kept`. */
@@ -44,17 +51,17 @@ _Static_assert(sizeof(fgd_carried) == FGD_ROWS_KEPT * sizeof(double), "FGD_ROWS_
 typedef struct {
     const T *x, *last;
     const void *columns;
-    ptrdiff_t n;
+    ptrdiff_t n, mask;
 } N(example);
 
 FGD_INLINE N(example) N(example_at)(const N(view) *v, const fgd_rows *rows, ptrdiff_t i, int kind)
 {
-    if (kind == FGD_DENSE) return (N(example)){N(row)(v, i), N(last_vector)(v, i), NULL, v->n};
-    const ptrdiff_t first = fgd_column(rows->indptr, i, kind == FGD_WIDE),
-                    end = fgd_column(rows->indptr, i + 1, kind == FGD_WIDE);
+    if (kind == FGD_DENSE) return (N(example)){N(row)(v, i), N(last_vector)(v, i), NULL, v->n, -1};
+    const ptrdiff_t first = fgd_index(rows->indptr, i, kind == FGD_WIDE),
+                    end = fgd_index(rows->indptr, i + 1, kind == FGD_WIDE);
     const size_t size = kind == FGD_WIDE ? sizeof(int64_t) : sizeof(int32_t);
     return (N(example)){(const T *)rows->X + first, NULL, (const char *)rows->indices + (size_t)first * size,
-                        end - first};
+                        end - first, rows->mask};
 }
 
 /* The model in training. Its arrays are of n elements: those of dense rows padded, those of sparse rows the caller's.
@@ -135,23 +142,23 @@ FGD_INLINE void N(norms_dense)(fgd_carried *kept, const T *w, ptrdiff_t n)
 /* ------------------------------------------------------------------------------------------------ sparse rows */
 
 FGD_INLINE T N(dot_sparse)(const T *restrict w, const T *restrict x, const void *restrict columns, ptrdiff_t n,
-                           int wide)
+                           int wide, ptrdiff_t mask)
 {
     T sum0 = 0, sum1 = 0, sum2 = 0, sum3 = 0;
     ptrdiff_t k = 0;
     for (; k + 4 <= n; k += 4) {
         FGD_ONE_BY_ONE;
-        sum0 += w[fgd_column(columns, k, wide)] * x[k];
-        sum1 += w[fgd_column(columns, k + 1, wide)] * x[k + 1];
-        sum2 += w[fgd_column(columns, k + 2, wide)] * x[k + 2];
-        sum3 += w[fgd_column(columns, k + 3, wide)] * x[k + 3];
+        sum0 += w[fgd_column(columns, k, wide, mask)] * x[k];
+        sum1 += w[fgd_column(columns, k + 1, wide, mask)] * x[k + 1];
+        sum2 += w[fgd_column(columns, k + 2, wide, mask)] * x[k + 2];
+        sum3 += w[fgd_column(columns, k + 3, wide, mask)] * x[k + 3];
     }
     if (n & 2) {
-        sum0 += w[fgd_column(columns, k, wide)] * x[k];
-        sum1 += w[fgd_column(columns, k + 1, wide)] * x[k + 1];
+        sum0 += w[fgd_column(columns, k, wide, mask)] * x[k];
+        sum1 += w[fgd_column(columns, k + 1, wide, mask)] * x[k + 1];
         k += 2;
     }
-    if (n & 1) sum2 += w[fgd_column(columns, k, wide)] * x[k];
+    if (n & 1) sum2 += w[fgd_column(columns, k, wide, mask)] * x[k];
     return (sum0 + sum2) + (sum1 + sum3);
 }
 
@@ -175,19 +182,19 @@ FGD_INLINE double N(squares_sparse)(N(example) row)
 }
 
 FGD_INLINE void N(add_sparse)(T *restrict w, T *restrict average, const T *restrict x, const void *restrict columns,
-                              ptrdiff_t n, T step, T late, int kind)
+                              ptrdiff_t n, T step, T late, int kind, ptrdiff_t mask)
 {
     if (average)
-        for (ptrdiff_t k = 0; k < n; k++) average[fgd_column(columns, k, kind == FGD_WIDE)] -= late * x[k];
-    for (ptrdiff_t k = 0; k < n; k++) w[fgd_column(columns, k, kind == FGD_WIDE)] += step * x[k];
+        for (ptrdiff_t k = 0; k < n; k++) average[fgd_column(columns, k, kind == FGD_WIDE, mask)] -= late * x[k];
+    for (ptrdiff_t k = 0; k < n; k++) w[fgd_column(columns, k, kind == FGD_WIDE, mask)] += step * x[k];
 }
 
 FGD_INLINE void N(take_l1_sparse)(T *restrict w, double *restrict got, const void *restrict columns, ptrdiff_t n,
-                                  double most, double scale, int wide)
+                                  double most, double scale, int wide, ptrdiff_t mask)
 {
     const double once = 1 / scale;
     for (ptrdiff_t k = 0; k < n; k++) {
-        const ptrdiff_t j = fgd_column(columns, k, wide);
+        const ptrdiff_t j = fgd_column(columns, k, wide, mask);
         const double free = (double)w[j] * scale + got[j], raised = free < -most ? -most : free;
         got[j] = raised > most ? most : raised;
         w[j] = (T)((free - got[j]) * once);
@@ -199,7 +206,7 @@ FGD_INLINE void N(norms_sparse)(fgd_carried *kept, const T *restrict w, N(exampl
 {
     double squares = 0, magnitudes = 0;
     for (ptrdiff_t k = 0; k < row.n; k++) {
-        const double weight = (double)w[fgd_column(row.columns, k, kind == FGD_WIDE)];
+        const double weight = (double)w[fgd_column(row.columns, k, kind == FGD_WIDE, row.mask)];
         squares += weight * weight;
         magnitudes += weight < 0 ? -weight : weight;
     }
@@ -323,10 +330,10 @@ FGD_INLINE fgd_status N(walk)(N(model) *model, double *loss_sum, ptrdiff_t *fail
             const ptrdiff_t r = fgd_next_row(&cursor), far = fgd_next_row(&ahead);
             if (kind != FGD_DENSE) N(fetch_sparse)(rows, far, fgd_next_row(&far_ahead), v, kind);
             const N(example) row = N(example_at)(v, rows, r, kind);
-            const T p =
-                (kind == FGD_DENSE ? N(dot_dense)(m.w, row, N(row)(v, far), v)
-                                   : (T)m.scale * N(dot_sparse)(m.w, row.x, row.columns, row.n, kind == FGD_WIDE)) +
-                m.b;
+            const T p = (kind == FGD_DENSE
+                             ? N(dot_dense)(m.w, row, N(row)(v, far), v)
+                             : (T)m.scale * N(dot_sparse)(m.w, row.x, row.columns, row.n, kind == FGD_WIDE, row.mask)) +
+                        m.b;
             ys[i] = Y[r], ps[i] = p, sample_weights[i] = weights ? weights[r] : 1;
             if (s->penalties && !s->aggressive)
                 penalties += 0.5 * s->alpha * m.kept.squares + s->l1 * m.kept.magnitudes + s->one_class * (double)m.b;
@@ -344,7 +351,7 @@ FGD_INLINE fgd_status N(walk)(N(model) *model, double *loss_sum, ptrdiff_t *fail
             const double along = step / m.scale, late = m.kept.a * along;
             if (kind == FGD_DENSE && (step != 0 || shrink != 1)) N(add_dense)(&m, row, (T)shrink, (T)step, (T)late, v);
             if (kind != FGD_DENSE && step != 0)
-                N(add_sparse)(m.w, m.average, row.x, row.columns, row.n, (T)along, (T)late, kind);
+                N(add_sparse)(m.w, m.average, row.x, row.columns, row.n, (T)along, (T)late, kind, row.mask);
             if (s->penalties && step != 0) {
                 if (kind == FGD_DENSE)
                     N(norms_dense)(&m.kept, m.w, m.n);
@@ -364,7 +371,7 @@ FGD_INLINE fgd_status N(walk)(N(model) *model, double *loss_sum, ptrdiff_t *fail
                 if (kind == FGD_DENSE)
                     N(take_l1_dense)(m.w, m.got, m.n, (T)m.most);
                 else
-                    N(take_l1_sparse)(m.w, m.got_wide, row.columns, row.n, m.most, m.scale, kind == FGD_WIDE);
+                    N(take_l1_sparse)(m.w, m.got_wide, row.columns, row.n, m.most, m.scale, kind == FGD_WIDE, row.mask);
             }
         }
         const double sum = loss->sum(ys, ps, weights ? sample_weights : NULL, length, e);

@@ -100,6 +100,12 @@ static N(sparse_job) N(lay_out_sparse)(void *memory, const fgd_rows *rows, ptrdi
 
 /* ------------------------------------------------------------------------------------------------ 1. the rows */
 
+/* The feature of value number e. */
+FGD_INLINE ptrdiff_t N(feature_at)(const N(sparse_job) *j, ptrdiff_t e, int wide)
+{
+    return fgd_column(j->rows->indices, e, wide, j->rows->mask);
+}
+
 /* What the weights of feature f have not got yet of the L1 penalty. */
 FGD_INLINE T N(still_due)(const N(sparse_job) *j, ptrdiff_t f) { return (T)(j->due - j->got[f]); }
 
@@ -120,14 +126,12 @@ FGD_INLINE T N(weight_of)(const N(sparse_job) *j, ptrdiff_t f, ptrdiff_t k, ptrd
 FGD_INLINE T N(product_of_one)(const N(sparse_job) *j, ptrdiff_t first, ptrdiff_t end, int lazy, int wide)
 {
     const T *X = j->rows->X;
-    const void *columns = j->rows->indices;
     T parts[4] = {0};
     ptrdiff_t e = first;
     for (; e + 4 <= end; e += 4)
-        for (int i = 0; i < 4; i++)
-            parts[i] += N(weight_of)(j, fgd_column(columns, e + i, wide), 0, 1, lazy) * X[e + i];
+        for (int i = 0; i < 4; i++) parts[i] += N(weight_of)(j, N(feature_at)(j, e + i, wide), 0, 1, lazy) * X[e + i];
     T rest = 0;
-    for (; e < end; e++) rest += N(weight_of)(j, fgd_column(columns, e, wide), 0, 1, lazy) * X[e];
+    for (; e < end; e++) rest += N(weight_of)(j, N(feature_at)(j, e, wide), 0, 1, lazy) * X[e];
     return ((parts[0] + parts[2]) + (parts[1] + parts[3])) + rest;
 }
 
@@ -141,7 +145,7 @@ FGD_INLINE void N(products)(T *restrict p, const N(sparse_job) *j, ptrdiff_t fir
     }
     memset(p, 0, (size_t)outputs * sizeof(T));
     for (ptrdiff_t e = first; e < end; e++) {
-        const ptrdiff_t f = fgd_column(j->rows->indices, e, wide);
+        const ptrdiff_t f = N(feature_at)(j, e, wide);
         const T value = ((const T *)j->rows->X)[e];
         for (ptrdiff_t k = 0; k < outputs; k++) p[k] += N(weight_of)(j, f, k, outputs, lazy) * value;
     }
@@ -156,8 +160,8 @@ static ptrdiff_t N(find_rows)(const N(sparse_job) *j, fgd_cursor *cursor, ptrdif
     fgd_seek(cursor, j->start + first);
     fgd_next_rows(cursor, row, length);
     for (ptrdiff_t i = 0; i < length; i++) {
-        j->offsets[first + i] = fgd_column(j->rows->indptr, row[i], wide);
-        j->begins[first + i] = fgd_column(j->rows->indptr, row[i] + 1, wide) - j->offsets[first + i];
+        j->offsets[first + i] = fgd_index(j->rows->indptr, row[i], wide);
+        j->begins[first + i] = fgd_index(j->rows->indptr, row[i] + 1, wide) - j->offsets[first + i];
     }
     return length;
 }
@@ -229,8 +233,7 @@ FGD_INLINE void N(add_rows)(const N(sparse_job) *j, ptrdiff_t outputs, int lazy,
     for (ptrdiff_t i = 0; i < j->length; i++) {
         const ptrdiff_t first = (ptrdiff_t)j->offsets[i], end = first + (ptrdiff_t)(j->begins[i + 1] - j->begins[i]);
         for (ptrdiff_t e = first; e < end; e++)
-            N(add_value)(j, j->target, fgd_column(j->rows->indices, e, wide), j->derivatives + i * outputs, X[e],
-                         outputs, lazy);
+            N(add_value)(j, j->target, N(feature_at)(j, e, wide), j->derivatives + i * outputs, X[e], outputs, lazy);
     }
 }
 
@@ -267,7 +270,7 @@ FGD_INLINE void N(deal_out)(N(sparse_job) *j, ptrdiff_t first, ptrdiff_t c, ptrd
             const ptrdiff_t stop = j->begins[i + 1] < end ? (ptrdiff_t)j->begins[i + 1] : end;
             const ptrdiff_t shift = (ptrdiff_t)(j->offsets[i] - j->begins[i]);
             for (; e < stop; e++) {
-                const ptrdiff_t column = fgd_column(j->rows->indices, e + shift, wide);
+                const ptrdiff_t column = N(feature_at)(j, e + shift, wide);
                 int32_t *place = ends + N(range_of)(column, ranges);
                 if (!counting) entries[*place] = (N(entry)){column, X[e + shift], (int32_t)i};
                 ++*place;
@@ -561,7 +564,7 @@ static int N(sparse_team)(const N(sparse_job) *j, int threads)
 {
     const fgd_rows *rows = j->rows;
     if (j->length > INT32_MAX) return 1; /* more rows than entries can tell apart */
-    const double n_values = (double)fgd_column(rows->indptr, rows->n_rows, rows->wide) / (double)rows->n_rows;
+    const double n_values = (double)fgd_index(rows->indptr, rows->n_rows, rows->wide) / (double)rows->n_rows;
     const double work = 2 * n_values * (double)j->length + (j->plain ? 0 : (double)j->n);
     const int team = fgd_team(threads, work * (double)j->outputs, FGD_SERIAL_BATCH);
     return team < FGD_RANGES ? team : FGD_RANGES;

@@ -51,12 +51,14 @@ enum {
     FGD_GRAM_STEPS_LONG = 5     /* and in float32 on that of a long one */
 };
 
-/* Work below which threads cost more than they bring: elements of a step and of a sum, multiplications of a batch. */
+/* Work below which threads cost more than they bring: elements of a step and of a sum, multiplications of a
+ * batch, interactions of rows. */
 #define FGD_SERIAL_STEP 65536.0
 #define FGD_PRODUCTS_PER_ELEMENT                                                                                       \
     16.0 /* multiplications of a matrix product that cost as much as an element of a step */
 #define FGD_SERIAL_SUM 262144.0
 #define FGD_SERIAL_BATCH 30000.0
+#define FGD_SERIAL_PRODUCTS 30000.0
 
 /* A pivot below this part of its column's square is rounding. */
 #define FGD_PIVOT 1e-12

@@ -198,11 +198,19 @@ class CSR:
     indices: NDArray[Any]  # int32 or int64
     indptr: NDArray[Any]
     shape: tuple[int, int]
-    def __init__(self, X: Any) -> None: ...  # a CSR matrix of SciPy, which has no types
+    def __init__(self, X: Any, hashing: int | None = None) -> None: ...  # X: SciPy's, untyped
     @property
     def dtype(self) -> np.dtype[Any]: ...
     @property
     def itemsize(self) -> int: ...
+
+@disjoint_base
+class Interactions:
+    X: CSR
+    def __init__(self, X: CSR, pairs: Any, n_rows: int, room: int, batch_size: int = 1) -> None: ...
+    def take(
+        self, order: NDArray[np.int64], block: int, start: int, stop: int, n_threads: int = 0
+    ) -> tuple[CSR, NDArray[np.int64]]: ...
 
 _Rows = _Array | CSR  # or a CSR matrix of SciPy
 

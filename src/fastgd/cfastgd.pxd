@@ -173,11 +173,22 @@ cdef extern from "fastgd.h" nogil:
         const void *indptr
         const void *indices
         int wide
+        ptrdiff_t mask
         ptrdiff_t n_rows
         ptrdiff_t n_features
         const int64_t *order
         ptrdiff_t n_blocks
         ptrdiff_t block
+
+    ctypedef struct fgd_interactions:
+        const int64_t *ranges
+        ptrdiff_t n_pairs
+
+    ctypedef struct fgd_interacted:
+        int64_t *visited
+        int64_t *indptr
+        int64_t *indices
+        void *values
 
     ctypedef struct fgd_stretch:
         ptrdiff_t outputs
@@ -263,6 +274,12 @@ cdef extern from "fastgd.h" nogil:
         void (*reduce_variance)(const fgd_reduction *reduction,
                                 const fgd_rows *rows) noexcept nogil
         double (*longest_row)(const fgd_rows *rows) noexcept nogil
+        ptrdiff_t (*measure_interactions)(const fgd_interacted *made, const fgd_rows *rows,
+                                          const fgd_interactions *pairs, ptrdiff_t start,
+                                          ptrdiff_t stop, ptrdiff_t batch,
+                                          ptrdiff_t room) noexcept nogil
+        void (*interact)(const fgd_interacted *made, ptrdiff_t n_made, const fgd_rows *rows,
+                         const fgd_interactions *pairs, int threads) noexcept nogil
         int (*all_finite)(const void *x, ptrdiff_t n) noexcept nogil
 
     ctypedef struct fgd_kernels:

@@ -34,6 +34,7 @@ linear model            `linear_prediction`, `linear_gradient`, `linear_step`, `
                         groups of features `shrink_groups`, `group_norms`;
                         row by row `linear_rows`, `aggressive_step`, `take_l1`, `cut_off`
 `ONLINE_RULES`          `vw` (`invariant_step`)
+hashed features         `hashed_row`, `feature_of_pair`
 ======================  ==========================================================================
 
 References
@@ -107,6 +108,8 @@ Tieleman, Hinton (2012), Lecture 6.5: RMSProp, Coursera: Neural networks for mac
 Vapnik (1995), The nature of statistical learning theory, Springer.
 Tsuruoka, Tsujii, Ananiadou (2009), Stochastic gradient descent training for L1-regularized
 log-linear models with cumulative penalty, ACL.
+Weinberger, Dasgupta, Langford, Smola, Attenberg (2009), Feature hashing for large scale multitask
+learning, ICML.
 Xie, Zhou, Li, Lin, Yan (2022), Adan: adaptive Nesterov momentum algorithm for faster optimizing
 deep models, arXiv:2208.06677.
 Xu (2011), Towards optimal one pass large scale learning with averaged stochastic gradient descent,
@@ -131,6 +134,7 @@ stepsizes by the belief in observed gradients, NeurIPS.
 
 from collections.abc import Callable
 
+from .hashing import feature_of_pair, hashed_row
 from .linear_model import (
     cut_off,
     group_norms,
@@ -183,10 +187,12 @@ __all__ = [
     "cut_off",
     "epsilon_insensitive",
     "expectile",
+    "feature_of_pair",
     "focal",
     "gamma",
     "gradient_descent",
     "group_norms",
+    "hashed_row",
     "hinge",
     "huber",
     "invariant_step",
