@@ -13,13 +13,13 @@ from sklearn.base import is_classifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model._base import SparseCoefMixin
 from sklearn.utils import assert_all_finite
-from sklearn.utils.extmath import safe_sparse_dot
 from sklearn.utils.validation import check_is_fitted
 
 from . import _core
 from ._groups import Groups
 from ._hypers import number
 from ._linear_estimator import LinearEstimator
+from ._linear_hashing import Hashing, hashed, hashing_of, products
 from ._linear_input import (
     AGGRESSIVE,
     PENALTIES,
@@ -107,6 +107,8 @@ class LinearSGD(SparseCoefMixin, LinearEstimator, ABC):  # type: ignore[misc]
     positive: bool
     groups: Any  # array-like of integers, or None
     n_threads: int | None
+    hashing: int | None
+    interactions: Any  # "quadratic", list of pairs of ranges, or None
 
     coef_: Array
     intercept_: Array
@@ -114,6 +116,7 @@ class LinearSGD(SparseCoefMixin, LinearEstimator, ABC):  # type: ignore[misc]
     t_: int
     loss_curve_: list[float]
     validation_curve_: list[float]
+    _hashed: Hashing | None = None  # what training did with the columns of X
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = TRAINING_CONSTRAINTS
     _loss_of_aggressive: ClassVar[str | None] = None  # the loss that "pa1" and "pa2" go with
@@ -168,6 +171,7 @@ class LinearSGD(SparseCoefMixin, LinearEstimator, ABC):  # type: ignore[misc]
         with self._unchanged_on_error():
             self._check_parameters(one_epoch and not fitted, read_validation is not None)
             data = read(not go_on)
+            self._note_hashing(data.X, go_on)
             targets = self._targets(data)
             validation = None if read_validation is None else read_validation()
             if not one_epoch and fitted and self.warm_start:
@@ -179,6 +183,18 @@ class LinearSGD(SparseCoefMixin, LinearEstimator, ABC):  # type: ignore[misc]
         if result.interrupted:
             raise KeyboardInterrupt
         return self
+
+    def _note_hashing(self, X: Any, go_on: bool) -> None:
+        """Note what is done with the columns of X: what was done before, if training goes on."""
+        hashing = hashing_of(self.hashing, self.interactions, X.shape[1])
+        if hashing is not None:
+            hashing.check(X)
+        if go_on and hashing != self._hashed:
+            raise ValueError(
+                "hashing and interactions must be what they were when partial_fit began; "
+                f"got {self.hashing} and {self.interactions}"
+            )
+        self._hashed = hashing
 
     def _check_parameters(self, first_partial_fit: bool, validates: bool) -> None:
         """Refuse parameters that are out of range or do not go together."""
@@ -314,13 +330,14 @@ class LinearSGD(SparseCoefMixin, LinearEstimator, ABC):  # type: ignore[misc]
         plain = is_plain_sgd(rule, hypers)
         by_rows = plain and batch_size * self._n_classes() == 1 and not (self.positive or group)
         self._check_batches(plain, by_rows)
-        rows = _core.CSR(X) if issparse(X) else X
+        rows = _core.CSR(X, self.hashing) if issparse(X) else X
         width = row_width(rows)
         block = block_rows(n_rows, width, X.dtype.itemsize, self.shuffle)
         reads_ahead = left_out is None  # else the order is not of blocks
         return Run(
             X=rows,
             windows=Windows.of(rows, block, call_rows(width, batch_size)) if reads_ahead else None,
+            pairs=self._hashed.ranges if self._hashed and self._hashed.pairs else None,
             block=block,
             batch_size=batch_size,
             loss=self._pointwise_loss(),
@@ -419,7 +436,8 @@ class LinearSGD(SparseCoefMixin, LinearEstimator, ABC):  # type: ignore[misc]
     ) -> tuple[Array, Array | None]:
         """Parameters to start from, and their average so far if one is wanted."""
         n_outputs = n_problems * self._n_classes()
-        shape, name = (n_outputs, X.shape[1] + 1), self._intercept_init
+        n_weights = self._hashed.n_weights if self._hashed else X.shape[1]
+        shape, name = (n_outputs, n_weights + 1), self._intercept_init
         first_average: tuple[Any, Any] = None, None
         if go_on:
             coef, intercept = self.coef_, self._get_intercept()
@@ -511,10 +529,10 @@ class LinearSGD(SparseCoefMixin, LinearEstimator, ABC):  # type: ignore[misc]
     def _products(self, X: ArrayLike) -> Array:
         """Products with the weights of each problem: of shape (n_samples,) if there is but one."""
         check_is_fitted(self)
-        rows = validated_rows(self, X)
+        rows = hashed(validated_rows(self, X), self._hashed)
         coef = self.coef_ if issparse(self.coef_) else self.coef_.reshape(-1, rows.shape[1])
-        products: Array = safe_sparse_dot(rows, coef.T, dense_output=True)
-        return products[:, 0] if products.shape[1:] == (1,) else products
+        values = products(rows, coef.T)
+        return values[:, 0] if values.shape[1:] == (1,) else values
 
 
 class SupervisedSGD(LinearSGD):
@@ -547,7 +565,7 @@ class SupervisedSGD(LinearSGD):
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Finite; float32 and float64 are used as they are in C order and as CSR, with indices of
             32 and 64 bits. Of a matrix that maps a file (``numpy.load(path, mmap_mode="r")``) a
-            thread reads ahead, unless rows are shuffled one by one or held out.
+            thread reads ahead, unless rows are shuffled one by one or held out. CSR with `hashing`.
         y : array-like of shape (n_samples,)
             Labels, of at least two classes; for a regressor, finite targets, also of shape
             (n_samples, n_outputs).
@@ -612,12 +630,12 @@ class SupervisedSGD(LinearSGD):
         """Score of each problem on rows held out, and scikit-learn's; None without such rows."""
         metric, held_out = self._metric(), run.left_out
         if validation is not None:
-            X, weights = validation.X, validation.sample_weight
+            X, weights = hashed(validation.X, self._hashed), validation.sample_weight
             encoded = self._encoded(validation.y, data.X.dtype)
             return [(Score(metric, X, y, weights, self._n_classes()), None) for y in encoded]
         if held_out is None:
             return [(None, None)] * len(targets)
-        X, weights = data.X[held_out], data.sample_weight
+        X, weights = hashed(data.X[held_out], self._hashed), data.sample_weight
         weights = None if weights is None else weights[held_out]
         scores = [Score(metric, X, y[held_out], weights, self._n_classes()) for _, y, _ in targets]
         if not run.by_rows:

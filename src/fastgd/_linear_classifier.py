@@ -142,11 +142,26 @@ class SGDClassifier(ClassifierMixin, SupervisedSGD):  # type: ignore[misc]
         Keyword-only.
     n_threads : int or None, default=None
         Threads, instead of :func:`fastgd.get_num_threads` of them. Keyword-only.
+    hashing : int or None, default=None
+        Bits of a weight's number, from 1 to 31: column c has weight ``c % 2**hashing``, and columns
+        may be as many as 64 bits can count (Weinberger et al., ICML 2009; Vowpal Wabbit's ``-b``,
+        whose weights have the same numbers for features that are named by integers). For CSR, which
+        is used as it is. Names that are strings become columns with scikit-learn's
+        ``FeatureHasher`` or ``HashingVectorizer``: their ``n_features`` may be as many as they
+        allow, and what their ``alternate_sign=True`` does, a sign for each name so that collisions
+        cancel in the mean, is in the values. Keyword-only.
+    interactions : "quadratic", list of pairs of ranges or None, default=None
+        Products of two features of a row, which have weights of their own; needs `hashing`.
+        "quadratic" makes all, each two once and each with itself (Vowpal Wabbit's ``-q ::``);
+        ``[((0, 5), (5, 9))]`` those of one of the columns 0 to 4 with one of 5 to 8, as of two
+        namespaces; the ranges of a pair are the same or have no column in common. The product of
+        columns i and j has weight ``(16777619 * i ^ j) % 2**hashing``. They are made while they are
+        needed, in some megabytes. Keyword-only.
 
     Attributes
     ----------
     coef_ : ndarray of shape (1, n_features) or (n_classes, n_features)
-        Weights, of the dtype of X.
+        Weights, of the dtype of X; ``2**hashing`` instead of n_features with `hashing`.
     intercept_ : ndarray of shape (1,) or (n_classes,)
         Intercepts.
     classes_ : ndarray of shape (n_classes,)
@@ -175,6 +190,8 @@ class SGDClassifier(ClassifierMixin, SupervisedSGD):  # type: ignore[misc]
     References
     ----------
     Bottou, "Large-scale machine learning with stochastic gradient descent", COMPSTAT 2010.
+    Weinberger, Dasgupta, Langford, Smola & Attenberg, "Feature hashing for large scale multitask
+    learning", ICML 2009.
 
     Duchi & Singer, "Efficient online and batch learning using forward backward splitting", Journal
     of Machine Learning Research 10, 2009.
@@ -191,6 +208,15 @@ class SGDClassifier(ClassifierMixin, SupervisedSGD):  # type: ignore[misc]
     >>> model = SGDClassifier(loss="log_loss", random_state=0).fit(scale(X), y)
     >>> bool(model.score(scale(X), y) > 0.97)
     True
+
+    Which words come together decides; the pairs of words have weights:
+
+    >>> from sklearn.feature_extraction.text import HashingVectorizer
+    >>> words = HashingVectorizer(norm=None, alternate_sign=False)
+    >>> X = words.transform(["so good", "not good", "so bad", "not bad"] * 50)
+    >>> model = SGDClassifier(hashing=18, interactions="quadratic", random_state=0)
+    >>> model.fit(X, [1, 0, 0, 1] * 50).predict(words.transform(["not bad", "not good"]))
+    array([1, 0])
     """
 
     n_jobs: int | None
@@ -238,6 +264,8 @@ class SGDClassifier(ClassifierMixin, SupervisedSGD):  # type: ignore[misc]
         positive: bool = False,
         groups: ArrayLike | None = None,
         n_threads: int | None = None,
+        hashing: int | None = None,
+        interactions: Any = None,
     ) -> None:
         self._keep(locals())
 

@@ -73,6 +73,8 @@ TRAINING_CONSTRAINTS: dict[str, list[Any]] = {
     "eta0": [Interval(Real, 0, None, closed="neither")],
     "power_t": [Interval(Real, None, None, closed="neither")],
     "warm_start": ["boolean"],
+    "hashing": [Interval(Integral, 1, 31, closed="both"), None],
+    "interactions": [StrOptions({"quadratic"}), list, tuple, None],
     "average": ["boolean", Interval(Integral, 0, None, closed="neither")],
     "callbacks": [callable, list, tuple, None],
     "positive": ["boolean"],

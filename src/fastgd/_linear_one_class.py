@@ -22,7 +22,7 @@ class SGDOneClassSVM(OutlierMixin, LinearSGD):  # type: ignore[misc]
 
     Minimises ``mean(max(0, 1 - x . coef - b)) + nu / 2 * ||coef||**2 + nu * b``, where b is
     ``1 - offset``, one row an update. The parameters are scikit-learn's, with its defaults; the
-    last two are fastgd's.
+    last four are fastgd's.
 
     Parameters
     ----------
@@ -60,11 +60,15 @@ class SGDOneClassSVM(OutlierMixin, LinearSGD):  # type: ignore[misc]
     positive : bool, default=False
         Whether weights stay at zero or above: after each step negative ones become zero. Without
         averages. Keyword-only.
+    hashing : int or None, default=None
+        As for :class:`SGDClassifier`. Keyword-only.
+    interactions : "quadratic", list of pairs of ranges or None, default=None
+        As for :class:`SGDClassifier`. Keyword-only.
 
     Attributes
     ----------
     coef_ : ndarray of shape (n_features,)
-        Weights, of the dtype of X.
+        Weights, of the dtype of X; ``2**hashing`` instead of n_features with `hashing`.
     offset_ : ndarray of shape (1,)
         ``decision_function(X) = score_samples(X) - offset_``.
     n_iter_ : int
@@ -144,6 +148,8 @@ class SGDOneClassSVM(OutlierMixin, LinearSGD):  # type: ignore[misc]
         *,
         callbacks: Any = None,
         positive: bool = False,
+        hashing: int | None = None,
+        interactions: Any = None,
     ) -> None:
         self._keep(locals())
 

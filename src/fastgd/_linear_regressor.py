@@ -112,11 +112,26 @@ class SGDRegressor(RegressorMixin, SupervisedSGD):  # type: ignore[misc]
         Keyword-only.
     n_threads : int or None, default=None
         Threads, instead of :func:`fastgd.get_num_threads` of them. Keyword-only.
+    hashing : int or None, default=None
+        Bits of a weight's number, from 1 to 31: column c has weight ``c % 2**hashing``, and columns
+        may be as many as 64 bits can count (Weinberger et al., ICML 2009; Vowpal Wabbit's ``-b``,
+        whose weights have the same numbers for features that are named by integers). For CSR, which
+        is used as it is. Names that are strings become columns with scikit-learn's
+        ``FeatureHasher`` or ``HashingVectorizer``: their ``n_features`` may be as many as they
+        allow, and what their ``alternate_sign=True`` does, a sign for each name so that collisions
+        cancel in the mean, is in the values. Keyword-only.
+    interactions : "quadratic", list of pairs of ranges or None, default=None
+        Products of two features of a row, which have weights of their own; needs `hashing`.
+        "quadratic" makes all, each two once and each with itself (Vowpal Wabbit's ``-q ::``);
+        ``[((0, 5), (5, 9))]`` those of one of the columns 0 to 4 with one of 5 to 8, as of two
+        namespaces; the ranges of a pair are the same or have no column in common. The product of
+        columns i and j has weight ``(16777619 * i ^ j) % 2**hashing``. They are made while they are
+        needed, in some megabytes. Keyword-only.
 
     Attributes
     ----------
     coef_ : ndarray of shape (n_features,) or (n_outputs, n_features)
-        Weights, of the dtype of X.
+        Weights, of the dtype of X; ``2**hashing`` instead of n_features with `hashing`.
     intercept_ : ndarray of shape (1,) or (n_outputs,)
         Intercepts.
     n_iter_ : int
@@ -143,6 +158,8 @@ class SGDRegressor(RegressorMixin, SupervisedSGD):  # type: ignore[misc]
     References
     ----------
     Bottou, "Large-scale machine learning with stochastic gradient descent", COMPSTAT 2010.
+    Weinberger, Dasgupta, Langford, Smola & Attenberg, "Feature hashing for large scale multitask
+    learning", ICML 2009.
 
     Duchi & Singer, "Efficient online and batch learning using forward backward splitting", Journal
     of Machine Learning Research 10, 2009.
@@ -173,6 +190,15 @@ class SGDRegressor(RegressorMixin, SupervisedSGD):  # type: ignore[misc]
     >>> model.fit(X, y).coef_ != 0
     array([False, False,  True,  True, False, False, False, False, False,
            False])
+    Columns of any number, and their products:
+
+    >>> import numpy as np
+    >>> from scipy.sparse import csr_array
+    >>> columns, ends = np.array([7, 2**40, 7, 2**40 + 1]), np.array([0, 2, 4])
+    >>> X = csr_array((np.ones(4), columns, ends), shape=(2, 2**41))
+    >>> model = SGDRegressor(hashing=10, interactions=[((0, 8), (2**40, 2**41))], tol=None)
+    >>> model.fit(X, [3.0, -1.0]).predict(X).round(1).tolist()
+    [3.0, -1.0]
     """
 
     loss_functions: ClassVar[dict[str, tuple[Any, ...]]] = loss_functions_for("regression")
@@ -212,6 +238,8 @@ class SGDRegressor(RegressorMixin, SupervisedSGD):  # type: ignore[misc]
         positive: bool = False,
         groups: ArrayLike | None = None,
         n_threads: int | None = None,
+        hashing: int | None = None,
+        interactions: Any = None,
     ) -> None:
         self._keep(locals())
 

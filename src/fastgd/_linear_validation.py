@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import r2_score
 from sklearn.model_selection import ShuffleSplit, StratifiedShuffleSplit
-from sklearn.utils.extmath import safe_sparse_dot
 
+from ._linear_hashing import products
 from ._linear_input import Array
 
 __all__ = [
@@ -84,7 +84,7 @@ class Score:
     """Score of one problem's parameters on rows that it is not trained on."""
 
     metric: Metric
-    X: Any  # array, or CSR matrix
+    X: Any  # array, CSR matrix, or hashed rows
     y: Array
     sample_weight: Array | None
     n_classes: int = 1  # of a softmax
@@ -94,5 +94,5 @@ class Score:
         weights, intercepts = params[: -self.n_classes], params[-self.n_classes :]
         if self.n_classes > 1:
             weights = weights.reshape(self.n_classes, -1).T
-        prediction = safe_sparse_dot(self.X, weights, dense_output=True) + intercepts
+        prediction = products(self.X, weights) + intercepts
         return self.metric(self.y, prediction, self.sample_weight)

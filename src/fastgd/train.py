@@ -4,7 +4,7 @@ What C does not know: how many rows to hand over at a time, which problems still
 to say when training fails. No scikit-learn here.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -29,6 +29,7 @@ __all__ = [
     "block_rows",
     "call_rows",
     "hopeless",
+    "interactions_of",
     "row_width",
     "train",
 ]
@@ -39,6 +40,9 @@ Array = NDArray[Any]
 # that Ctrl-C is answered, and a call's own tenth of a millisecond does not count.
 _ELEMENTS_PER_CALL = 2**24
 _UPDATES_PER_CALL = 2**16
+# Values of rows with their interactions that are made at a time, at least and at most; in between
+# as many as there are weights, all of which are touched at the end of a call.
+_MADE_AT_LEAST, _MADE_AT_MOST = 2**17, 2**21
 # Neighbouring rows of a block of shuffle="block": at least 16, and at least a page of memory.
 _BLOCK_ROWS, _BLOCK_BYTES = 16, 4096
 # Updates whose learning rates are worked out at once at least.
@@ -58,6 +62,15 @@ def call_rows(width: int, batch_size: int) -> int:
     """Rows that one call into C works through at most: whole batches of rows of that width."""
     updates = max(1, _ELEMENTS_PER_CALL // (width * batch_size))
     return min(updates, _UPDATES_PER_CALL) * batch_size
+
+
+def interactions_of(
+    X: _core.CSR, pairs: NDArray[np.int64], batch_size: int = 1
+) -> _core.Interactions:
+    """Find room to make rows of X with their interactions in; it does not grow with X."""
+    room = min(max(X.shape[1], _MADE_AT_LEAST), _MADE_AT_MOST)
+    n_rows = min(X.shape[0], max(room // row_width(X), batch_size))
+    return _core.Interactions(X, pairs, n_rows, room, batch_size)
 
 
 def row_width(X: Any) -> int:
@@ -128,6 +141,21 @@ class _Visit:
     block: int  # rows of a block of the order
     memory: Array
     penalties: NDArray[np.float64] | None  # sum of the penalties before each row's update
+    interactions: _core.Interactions | None
+
+
+@dataclass
+class _Part:
+    """What one call into C trains on: the rows at positions [start, stop) of an order."""
+
+    X: Array | _core.CSR
+    y: Array
+    sample_weight: Array | None
+    order: NDArray[np.int64]
+    block: int
+    start: int
+    stop: int
+    before: int = 0  # positions of the epoch's order that come before this one
 
 
 @dataclass
@@ -136,6 +164,7 @@ class Run:
 
     X: Array | _core.CSR
     windows: Windows | None  # if X maps a file
+    pairs: NDArray[np.int64] | None  # ranges of columns whose products are features, too
     block: int
     batch_size: int
     loss: str
@@ -171,16 +200,19 @@ class Run:
         order, block = self._order(problem)
         penalties = np.zeros(1) if self._objective_by_rows(problem) else None
         visit = _Visit(
-            order, block, _core.scratch(self.X, self.batch_size, problem.n_classes), penalties
+            order,
+            block,
+            _core.scratch(self.X, self.batch_size, problem.n_classes),
+            penalties,
+            self._interactions(),
         )
         loss_sum = 0.0
         windows = self.windows.read_ahead(order) if self.windows else [(0, self.n_rows)]
         for first, last in windows:
-            for start in range(first, last, self._rows_per_call):
+            for part in self._parts(problem, visit, first, last):
                 if self.stop.is_set():
                     return
-                stop = min(last, start + self._rows_per_call)
-                loss_sum += self._stretch(problem, visit, start, stop)
+                loss_sum += self._stretch(problem, visit, part)
         if not _core.all_finite(problem.params):
             raise self._diverged(problem, problem.t - 1)
         problem.loss = loss_sum / self.n_rows
@@ -242,23 +274,46 @@ class Run:
     def _rows_per_call(self) -> int:
         return call_rows(row_width(self.X), self.batch_size)
 
+    def _interactions(self) -> _core.Interactions | None:
+        """Memory for rows with their interactions, if there are any."""
+        if self.pairs is None:
+            return None
+        assert isinstance(self.X, _core.CSR)
+        return interactions_of(self.X, self.pairs, self.batch_size)
+
+    def _parts(self, problem: Problem, visit: _Visit, first: int, last: int) -> Iterator[_Part]:
+        """Cut the rows at positions [first, last) of the epoch's order into calls."""
+        y, weight, order, block = problem.y, problem.sample_weight, visit.order, visit.block
+        if visit.interactions is None:
+            for start in range(first, last, self._rows_per_call):
+                stop = min(last, start + self._rows_per_call)
+                yield _Part(self.X, y, weight, order, block, start, stop)
+            return
+        as_they_are = np.zeros(1, dtype=np.int64)
+        while first < last:
+            made, rows = visit.interactions.take(order, block, first, last, self.n_threads)
+            made_weight = None if weight is None else weight[rows]
+            n = rows.size
+            yield _Part(made, y[rows], made_weight, as_they_are, n, 0, n, before=first)
+            first += n
+
     def updates(self, n_rows: int) -> int:
         """Count the updates that so many rows make."""
         return -(-n_rows // self.batch_size)
 
-    def _stretch(self, problem: Problem, visit: _Visit, start: int, stop: int) -> float:
-        """Train on the rows at positions [start, stop) of the epoch's order."""
-        n_updates = self.updates(stop - start)
+    def _stretch(self, problem: Problem, visit: _Visit, part: _Part) -> float:
+        """Train on some rows."""
+        n_updates = self.updates(part.stop - part.start)
         lr = problem.rates(n_updates)
         try:
             loss_sum = _core.train_linear(
                 problem.params,
                 problem.states,
-                self.X,
-                problem.y,
-                problem.sample_weight,
-                visit.order,
-                visit.block,
+                part.X,
+                part.y,
+                part.sample_weight,
+                part.order,
+                part.block,
                 visit.memory,
                 loss=_core.LOSSES[self.loss]["number"],
                 loss_parameter=self.loss_parameter,
@@ -272,8 +327,8 @@ class Run:
                 kept=problem.kept,
                 t=problem.t,
                 batch_size=self.batch_size,
-                start=start,
-                stop=stop,
+                start=part.start,
+                stop=part.stop,
                 average=problem.average,
                 average_from=self.average_from,
                 aggressive=self.aggressive,
@@ -287,8 +342,8 @@ class Run:
                 n_classes=problem.n_classes,
             )
         except _core.DivergenceError as error:
-            step = problem.t + (error.position - start) // self.batch_size
-            raise self._diverged(problem, step, error.position) from None
+            step = problem.t + (error.position - part.start) // self.batch_size
+            raise self._diverged(problem, step, part.before + error.position) from None
         problem.t += n_updates
         if problem.peer_score is not None:
             problem.shrunk = self._shrink(problem.shrunk, lr)
