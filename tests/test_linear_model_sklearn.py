@@ -217,7 +217,7 @@ def test_parameters_and_defaults_are_scikit_learns(make):
     own = {name: parameters.pop(name) for name in set(parameters) - set(theirs)}
     assert parameters == theirs
     defaults = {"batch_size": 1, "optimizer": "sgd"}
-    defaults |= dict.fromkeys(("restore_best_weights", "positive"), False)
+    defaults |= dict.fromkeys(("restore_best_weights", "grad_norm", "positive"), False)
     assert own == dict.fromkeys(own) | {k: v for k, v in defaults.items() if k in own}
     places = [list(inspect.signature(one).parameters.values()) for one in (make, peer)]
     names = [[(p.name, p.kind) for p in parameters] for parameters in places]

@@ -19,6 +19,7 @@ from . import _core
 from ._groups import Groups
 from ._hypers import number
 from ._linear_estimator import LinearEstimator
+from ._linear_gradient import GradientNorm
 from ._linear_hashing import Hashing, hashed, hashing_of, products
 from ._linear_input import (
     AGGRESSIVE,
@@ -103,6 +104,7 @@ class LinearSGD(SparseCoefMixin, LinearEstimator, ABC):  # type: ignore[misc]
     optimizer: str | tuple[str, dict[str, Any]]
     loss_parameter: float | None
     restore_best_weights: bool
+    grad_norm: bool
     callbacks: Any
     positive: bool
     groups: Any  # array-like of integers, or None
@@ -115,7 +117,10 @@ class LinearSGD(SparseCoefMixin, LinearEstimator, ABC):  # type: ignore[misc]
     n_iter_: int
     t_: int
     loss_curve_: list[float]
+    progressive_loss_: float
     validation_curve_: list[float]
+    grad_norm_curve_: list[float]
+    _progressive: tuple[float, int]  # mean loss of rows before they were trained on; how many
     _hashed: Hashing | None = None  # what training did with the columns of X
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = TRAINING_CONSTRAINTS
@@ -295,6 +300,9 @@ class LinearSGD(SparseCoefMixin, LinearEstimator, ABC):  # type: ignore[misc]
                 schedule=self._schedule(),
                 score=scores[k][0],
                 peer_score=scores[k][1],
+                grad_norm=GradientNorm(run, y, weight, self._n_classes())
+                if self.grad_norm
+                else None,
                 t=self.t_ - 1 if go_on else 0,
                 at_zero=self._at_zero[k] if go_on else -np.inf,
             )
@@ -480,11 +488,16 @@ class LinearSGD(SparseCoefMixin, LinearEstimator, ABC):  # type: ignore[misc]
         self.t_ = result.t + 1
         self.n_iter_ = result.n_iter
         self.loss_curve_ = (self.loss_curve_ if go_on else []) + result.curve
-        scores = (getattr(self, "validation_curve_", []) if go_on else []) + result.scores
-        if scores:
-            self.validation_curve_ = scores
-        else:
-            self.__dict__.pop("validation_curve_", None)
+        self._note_progressive_loss(result, go_on)
+        for name, curve in (
+            ("validation_curve_", result.scores),
+            ("grad_norm_curve_", result.grad_norms),
+        ):
+            whole = (getattr(self, name, []) if go_on else []) + curve
+            if whole:
+                setattr(self, name, whole)
+            else:
+                self.__dict__.pop(name, None)
         self._states = [p.states for p in problems]
         self._kept = [p.kept for p in problems]
         self._states_of = rule_and_hypers(self.optimizer)[0]
@@ -510,6 +523,16 @@ class LinearSGD(SparseCoefMixin, LinearEstimator, ABC):  # type: ignore[misc]
         else:
             self.coef_ = coef
         self._set_intercept(intercept)
+
+    def _note_progressive_loss(self, result: Result, go_on: bool) -> None:
+        """Average the loss of rows before they were trained on, over all calls of partial_fit."""
+        mean, n_rows = self._progressive if go_on else (np.nan, 0)
+        if result.first_loss is not None:
+            part = result.n_rows / (n_rows + result.n_rows)
+            mean = result.first_loss if part == 1 else mean + part * (result.first_loss - mean)
+            n_rows += result.n_rows
+        self._progressive = mean, n_rows
+        self.progressive_loss_ = mean
 
     def _shaped(self, params: list[Array]) -> tuple[Array, Array]:
         """Weights and intercepts of all problems; one problem has one axis, but of a classifier."""

@@ -76,6 +76,7 @@ TRAINING_CONSTRAINTS: dict[str, list[Any]] = {
     "hashing": [Interval(Integral, 1, 31, closed="both"), None],
     "interactions": [StrOptions({"quadratic"}), list, tuple, None],
     "average": ["boolean", Interval(Integral, 0, None, closed="neither")],
+    "grad_norm": ["boolean"],
     "callbacks": [callable, list, tuple, None],
     "positive": ["boolean"],
 }

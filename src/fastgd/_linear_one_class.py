@@ -55,6 +55,8 @@ class SGDOneClassSVM(OutlierMixin, LinearSGD):  # type: ignore[misc]
     average : bool or int, default=False
         Whether ``coef_`` and ``offset_`` are the mean of the parameters after each update, or the
         number of the update from which on they are.
+    grad_norm : bool, default=False
+        Whether to work out ``grad_norm_curve_``: one more read of X an epoch. Keyword-only.
     callbacks : callable, list of callables or None, default=None
         As for :class:`SGDClassifier`. Keyword-only.
     positive : bool, default=False
@@ -78,6 +80,17 @@ class SGDOneClassSVM(OutlierMixin, LinearSGD):  # type: ignore[misc]
     loss_curve_ : list of float
         Training objective of each epoch: the mean of the losses, each before its row's update,
         plus the penalty at the epoch's end.
+    progressive_loss_ : float
+        Mean loss of the rows, each before it was trained on for the first time: an estimate of the
+        loss on rows not seen, for which none are held out (Blum, Kalai & Langford, "Beating the
+        hold-out", COLT 1999). From the first epoch of `fit`, and from all rows of `partial_fit`, as
+        if none came twice.
+    grad_norm_curve_ : list of float
+        With `grad_norm`, after each epoch: the Euclidean norm of the gradient of the whole
+        objective, mean loss plus penalty, over all rows trained on.
+        It goes to zero where training converges; where the learning rate has only become small,
+        the loss stands still, too, but the norm stays. Of an L1 penalty it is the smallest
+        subgradient's; of a loss with a kink, as "hinge", one subgradient's, which need not vanish.
     n_features_in_ : int
         Features seen in fit.
 
@@ -146,6 +159,7 @@ class SGDOneClassSVM(OutlierMixin, LinearSGD):  # type: ignore[misc]
         warm_start: bool = False,
         average: bool | int = False,
         *,
+        grad_norm: bool = False,
         callbacks: Any = None,
         positive: bool = False,
         hashing: int | None = None,

@@ -84,7 +84,7 @@ class _Printer:
         print(
             f"{name}Norm: {np.linalg.norm(weights):.2f}, NNZs: {np.count_nonzero(weights)}, "
             f"Bias: {problem.params[-1]:.6f}, T: {problem.t - problem.first_t}, "
-            f"Avg. loss: {problem.loss:f}, Objective: {problem.objective:f}{score}"
+            f"Avg. loss: {problem.losses[-1]:f}, Objective: {problem.objective:f}{score}"
         )
         print(f"Total training time: {seconds:.2f} seconds.")
         if problem.done:

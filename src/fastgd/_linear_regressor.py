@@ -98,6 +98,8 @@ class SGDRegressor(RegressorMixin, SupervisedSGD):  # type: ignore[misc]
     restore_best_weights : bool, default=False
         Whether the result are the parameters of the epoch with the best score on the rows held
         out, instead of the last. Keyword-only.
+    grad_norm : bool, default=False
+        Whether to work out ``grad_norm_curve_``: one more read of X an epoch. Keyword-only.
     callbacks : callable, list of callables or None, default=None
         Each is called after every epoch with an object that has the attributes ``epoch``,
         ``objective``, ``validation_score``, ``coef`` and ``intercept``, and ends training by
@@ -141,9 +143,20 @@ class SGDRegressor(RegressorMixin, SupervisedSGD):  # type: ignore[misc]
     loss_curve_ : list of float
         Training objective of each epoch: the mean of the losses, each before its row's update,
         plus the penalty at the epoch's end; the mean over the outputs where there are many.
+    progressive_loss_ : float
+        Mean loss of the rows, each before it was trained on for the first time: an estimate of the
+        loss on rows not seen, for which none are held out (Blum, Kalai & Langford, "Beating the
+        hold-out", COLT 1999). From the first epoch of `fit`, and from all rows of `partial_fit`, as
+        if none came twice; the mean over the outputs where there are many.
     validation_curve_ : list of float
         Score of each epoch on the rows held out, the mean over the outputs where there
         are many; only with such rows.
+    grad_norm_curve_ : list of float
+        With `grad_norm`, after each epoch: the Euclidean norm of the gradient of the whole
+        objective, mean loss plus penalty, over all rows trained on; the mean over many outputs.
+        It goes to zero where training converges; where the learning rate has only become small,
+        the loss stands still, too, but the norm stays. Of an L1 penalty it is the smallest
+        subgradient's; of a loss with a kink, as "hinge", one subgradient's, which need not vanish.
     n_features_in_ : int
         Features seen in fit.
 
@@ -234,6 +247,7 @@ class SGDRegressor(RegressorMixin, SupervisedSGD):  # type: ignore[misc]
         optimizer: str | tuple[str, dict[str, Any]] = "sgd",
         loss_parameter: float | None = None,
         restore_best_weights: bool = False,
+        grad_norm: bool = False,
         callbacks: Any = None,
         positive: bool = False,
         groups: ArrayLike | None = None,

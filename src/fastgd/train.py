@@ -98,11 +98,13 @@ class Problem:
     schedule: Schedule  # of the number of the update, from 0 on
     score: Callable[[Array], float] | None  # of parameters, on rows that are not trained on
     peer_score: Callable[[Array], float] | None  # scikit-learn's, of weights that are not shrunk
+    grad_norm: Callable[[Array], float] | None  # of parameters, over all rows trained on
     t: int  # updates done
     at_zero: float  # mean loss of predicting zero; the largest of all data so far
     curve: list[float] = field(default_factory=list)
     scores: list[float] = field(default_factory=list)
-    loss: float = 0.0  # mean of the last epoch
+    losses: list[float] = field(default_factory=list)  # mean of each epoch, without the penalty
+    grad_norms: list[float] = field(default_factory=list)
     objective: float = 0.0  # of the last epoch; to stop by
     merit: float = 0.0  # score of the last epoch; to stop by
     shrunk: float = 1.0  # the factor that the L2 penalty has put before the weights so far
@@ -215,14 +217,23 @@ class Run:
                 loss_sum += self._stretch(problem, visit, part)
         if not _core.all_finite(problem.params):
             raise self._diverged(problem, problem.t - 1)
-        problem.loss = loss_sum / self.n_rows
-        problem.curve.append(problem.loss + self._penalty(problem))
+        loss = loss_sum / self.n_rows
+        problem.losses.append(loss)
+        problem.curve.append(loss + self._penalty(problem))
         if penalties is not None:
             problem.objective = (loss_sum + float(penalties[0])) / self.n_rows
         else:  # what is passive-aggressive looks at the loss alone
-            problem.objective = problem.loss if self.aggressive else problem.curve[-1]
+            problem.objective = loss if self.aggressive else problem.curve[-1]
         if problem.score is not None:
             self._score(problem)
+        if problem.grad_norm is not None:
+            problem.grad_norms.append(problem.grad_norm(self._model(problem)))
+
+    def _model(self, problem: Problem) -> Array:
+        """Parameters that would be the result by now: their average, if averaging has begun."""
+        if problem.average is None or problem.t < self.average_from:
+            return problem.params
+        return problem.average
 
     def _objective_by_rows(self, problem: Problem) -> bool:
         """Whether to stop by scikit-learn's objective, and it is another than that of the curve.
@@ -431,6 +442,14 @@ class Result:
     n_iter: int = 0
     interrupted: bool = False
     t: int = 0  # updates done; those of rows held out count, as in scikit-learn
+    n_rows: int = 0  # that are trained on
+
+    @property
+    def first_loss(self) -> float | None:
+        """Mean loss of all rows before they were trained on; None if there was no whole epoch."""
+        if not all(p.losses for p in self.problems):
+            return None
+        return float(np.mean([p.losses[0] for p in self.problems]))
 
     @property
     def curve(self) -> list[float]:
@@ -441,6 +460,11 @@ class Result:
     def scores(self) -> list[float]:
         """Score of each epoch on rows held out, likewise; empty without such rows."""
         return _mean_curve([p.scores for p in self.problems])
+
+    @property
+    def grad_norms(self) -> list[float]:
+        """Norm of the gradient after each epoch, likewise; empty if it is not wanted."""
+        return _mean_curve([p.grad_norms for p in self.problems])
 
     @property
     def converged(self) -> bool:
@@ -487,7 +511,7 @@ def train(
     DivergenceError
         The problems are of no use then.
     """
-    result = Result(problems)
+    result = Result(problems, n_rows=run.n_rows)
     with ExitStack() as stack:
         several = run.n_parallel > 1
         pool = stack.enter_context(ThreadPoolExecutor(run.n_parallel)) if several else None

@@ -1,0 +1,63 @@
+"""How far a linear model is from its optimum: the gradient of all that it minimises."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ._solvers import Objective
+from .train import Run
+
+__all__ = ["GradientNorm"]
+
+Array = NDArray[Any]
+
+
+@dataclass
+class GradientNorm:
+    """Length of the gradient of one problem's objective, over all rows that are trained on.
+
+    Parameters
+    ----------
+    run : Run
+        What is trained.
+    y, sample_weight : ndarray of shape (n_rows,)
+        The problem's; `sample_weight` may be None.
+    n_classes : int
+        Of a softmax; 1 for other problems.
+    """
+
+    run: Run
+    y: Array
+    sample_weight: Array | None
+    n_classes: int
+
+    def __post_init__(self) -> None:
+        run, weight = self.run, self.sample_weight
+        if run.left_out is not None:
+            kept = (~run.left_out).astype(self.y.dtype)
+            weight = kept if weight is None else weight * kept
+        self._objective = Objective(
+            run.X,
+            self.y,
+            weight,
+            run.loss if self.n_classes == 1 else None,
+            run.loss_parameter,
+            n_outputs=self.n_classes,
+            l2=run.alpha,
+            l1=run.l1,
+            fit_intercept=run.fit_intercept,
+            n_threads=run.n_threads,
+        )
+
+    def __call__(self, params: Array) -> float:
+        """Norm at these parameters: with an L1 penalty, of the smallest of all subgradients."""
+        weights, intercepts = np.split(params.astype(np.float64), [-self.n_classes])
+        w = np.column_stack([weights.reshape(self.n_classes, -1), intercepts])
+        with np.errstate(over="ignore", invalid="ignore"):
+            value, gradient = self._objective.sums(w)
+            gradient /= self.run.n_rows
+            gradient[:, -1] += self.run.one_class
+            look = self._objective.penalised(w, value / self.run.n_rows, gradient)
+            return float(np.linalg.norm(look.subgrad))
