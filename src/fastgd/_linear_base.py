@@ -2,8 +2,9 @@
 
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -35,11 +36,13 @@ from ._linear_input import (
     validated_rows,
 )
 from ._linear_progress import watchers
+from ._linear_stream import Data, Stream
 from ._linear_validation import ALL_ZERO, Metric, Score, split, true_positives
 from ._paging import Windows
 from .optim import make_states
 from .schedules import SCHEDULES, Schedule
 from .schedules._plateau import Adaptive
+from .streams import ParquetChunks
 from .train import Problem, Result, Run, Stopping, block_rows, call_rows, hopeless, row_width, train
 
 __all__ = ["Data", "LinearSGD", "Mask", "SupervisedSGD", "Target", "no_split", "seed_from"]
@@ -61,16 +64,6 @@ def seed_from(state: Any, low: int = 0) -> int:
 def no_split() -> Mask | None:
     """Hold no rows out."""
     return None
-
-
-@dataclass
-class Data:
-    """What fit was given, checked."""
-
-    X: Any  # array, or CSR matrix
-    y: Array
-    sample_weight: Array | None
-    classes: Array | None = None  # of a classification, if they are known before
 
 
 class LinearSGD(SparseCoefMixin, LinearEstimator, ABC):  # type: ignore[misc]
@@ -226,6 +219,34 @@ class LinearSGD(SparseCoefMixin, LinearEstimator, ABC):  # type: ignore[misc]
                 "restore_best_weights needs rows to score: early_stopping=True, or X_val and y_val"
             )
 
+    def _reading(
+        self,
+        chunks: ParquetChunks,
+        read: Callable[[Array, Array, bool], Data],
+        validates: bool = False,
+        **given: Any,
+    ) -> Callable[[bool], Data]:
+        """Return what reads the first chunk of a file; refuse what does not go with files."""
+        for name, value in given.items():
+            if value is not None:
+                raise ValueError(
+                    f"{name} must be None where X is a ParquetChunks; got {type(value).__name__}"
+                )
+        for name, refused, why in (
+            ("early_stopping", self.early_stopping and not validates, "without X_val and y_val"),
+            ("grad_norm", self.grad_norm, "which would be read once more"),
+            ("class_weight", self._balances(), "whose classes are not counted before"),
+        ):
+            if refused:
+                raise ValueError(
+                    f"{name} must not be {getattr(self, name)!r} where X is a ParquetChunks, {why}"
+                )
+        return Stream(chunks, read, is_classifier(self)).first
+
+    def _balances(self) -> bool:
+        """Whether the weights of the classes depend on how many rows each has."""
+        return getattr(self, "class_weight", None) == "balanced"
+
     def _check_batches(self, plain: bool, by_rows: bool) -> None:
         """Refuse what training in batches, by another rule or of a softmax does not do."""
         rule = rule_and_hypers(self.optimizer)[0]
@@ -282,7 +303,7 @@ class LinearSGD(SparseCoefMixin, LinearEstimator, ABC):  # type: ignore[misc]
         judged = bool(self.verbose) or not (one_epoch or self.tol is None or self.early_stopping)
         run = self._run(data.X, len(targets), left_out, judged)
         scores = self._scores(run, data, targets, validation)
-        order = np.arange(-(-data.X.shape[0] // run.block), dtype=np.int64)
+        order = run.first_order()
         problems = [
             Problem(
                 label=label,
@@ -317,13 +338,24 @@ class LinearSGD(SparseCoefMixin, LinearEstimator, ABC):  # type: ignore[misc]
         )
         try:
             with watchers(self.verbose, self.callbacks, stopping.max_iter) as looking_on:
-                result = train(run, problems, stopping, looking_on)
+                parts = partial(self._parts, data, problems, run) if data.stream else None
+                result = train(run, problems, stopping, looking_on, parts)
         except _core.DivergenceError:
             # A number in X that is not finite makes its row's prediction so: every epoch checks X.
             assert_all_finite(data.X, input_name="X", estimator_name=type(self).__name__)
             raise
         self._warn(run, result, stopping)
         return result
+
+    def _parts(self, data: Data, problems: list[Problem], first: Run) -> Iterator[Run]:
+        """Go through a file once, chunk by chunk, each as a call of partial_fit would."""
+        assert data.stream is not None
+        for chunk in data.stream.epoch():
+            data.X = chunk.X  # which is looked at if training fails
+            run = self._run(chunk.X, len(problems), None, first.judged)
+            for problem, (_, y, weight) in zip(problems, self._targets(chunk), strict=True):
+                problem.take(y, weight, run.first_order())
+            yield run
 
     def _run(self, X: Any, n_problems: int, left_out: Mask | None, judged: bool) -> Run:
         """Gather what is the same for all problems, from the parameters."""
@@ -571,8 +603,8 @@ class SupervisedSGD(LinearSGD):
 
     def fit(
         self,
-        X: ArrayLike,
-        y: ArrayLike,
+        X: ArrayLike | ParquetChunks,
+        y: ArrayLike | None = None,
         coef_init: ArrayLike | None = None,
         intercept_init: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
@@ -588,10 +620,14 @@ class SupervisedSGD(LinearSGD):
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Finite; float32 and float64 are used as they are in C order and as CSR, with indices of
             32 and 64 bits. Of a matrix that maps a file (``numpy.load(path, mmap_mode="r")``) a
-            thread reads ahead, unless rows are shuffled one by one or held out. CSR with `hashing`.
+            thread reads ahead, unless rows are shuffled one by one or held out; CSR with `hashing`. Or a
+            :class:`fastgd.streams.ParquetChunks`: each epoch is a call of `partial_fit` for each
+            of its chunks, in the order that it gives them, with one learning rate and one curve;
+            classes are found in its target before. Rows can't be held out of it, nor
+            ``class_weight="balanced"`` or `grad_norm` worked out.
         y : array-like of shape (n_samples,)
             Labels, of at least two classes; for a regressor, finite targets, also of shape
-            (n_samples, n_outputs).
+            (n_samples, n_outputs). None for a ParquetChunks, which has its own.
         coef_init, intercept_init : array-like, optional
             Where to start: in the shape of ``coef_`` and ``intercept_``.
         sample_weight : array-like of shape (n_samples,), optional
@@ -610,8 +646,18 @@ class SupervisedSGD(LinearSGD):
         """
         if (X_val is None) != (y_val is None):
             raise ValueError("X_val and y_val must be given together")
+        if isinstance(X, ParquetChunks):
+            read = self._reading(
+                X,
+                lambda X, y, reset: self._read(X, y, None, reset),
+                X_val is not None,
+                y=y,
+                sample_weight=sample_weight,
+            )
+        else:
+            read = partial(self._read, X, y, sample_weight)
         return self._fit(
-            lambda reset: self._read(X, y, sample_weight, reset),
+            read,
             coef_init,
             intercept_init,
             read_validation=None
@@ -625,7 +671,11 @@ class SupervisedSGD(LinearSGD):
         return products + self.intercept_
 
     def _read(
-        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None, reset: bool
+        self,
+        X: ArrayLike,
+        y: ArrayLike | None,
+        sample_weight: ArrayLike | None,
+        reset: bool,
     ) -> Data:
         """Check X, y and weights; note names and number of the features if told so."""
         numeric = not is_classifier(self)

@@ -177,7 +177,7 @@ def of_validation() -> Iterator[None]:
 
 
 def validated(
-    estimator: BaseEstimator, X: ArrayLike, y: ArrayLike, **options: Any
+    estimator: BaseEstimator, X: ArrayLike, y: ArrayLike | None, **options: Any
 ) -> tuple[Any, Array]:
     """Check X and y; whether X is finite shows in training, without reading it once more."""
     with naming("X"):

@@ -1,6 +1,7 @@
 """The one-class SVM, as its users see it: parameters, documentation, outliers and inliers."""
 
 from collections.abc import Callable
+from functools import partial
 from numbers import Real
 from typing import Any, ClassVar, Self
 
@@ -13,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ._linear_base import Data, LinearSGD, Mask, Target, no_split, seed_from
 from ._linear_input import TRAINING_CONSTRAINTS, Array, row_weights, validated_rows
+from .streams import ParquetChunks
 
 __all__ = ["SGDOneClassSVM"]
 
@@ -169,7 +171,7 @@ class SGDOneClassSVM(OutlierMixin, LinearSGD):  # type: ignore[misc]
 
     def fit(
         self,
-        X: ArrayLike,
+        X: ArrayLike | ParquetChunks,
         y: object = None,
         coef_init: ArrayLike | None = None,
         offset_init: ArrayLike | None = None,
@@ -180,7 +182,9 @@ class SGDOneClassSVM(OutlierMixin, LinearSGD):  # type: ignore[misc]
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Finite; float32 and float64 are used as they are in C order and as CSR.
+            Finite; float32 and float64 are used as they are in C order and as CSR. Or a
+            :class:`fastgd.streams.ParquetChunks`: each epoch is a call of `partial_fit` for each
+            of its chunks, in the order that it gives them; their targets are not looked at.
         y : object
             Of no effect.
         coef_init, offset_init : array-like of shape (n_features,) and (1,), optional
@@ -194,7 +198,13 @@ class SGDOneClassSVM(OutlierMixin, LinearSGD):  # type: ignore[misc]
             self
         """
         intercept = None if offset_init is None else 1 - np.asarray(offset_init, dtype=np.float64)
-        return self._fit(lambda reset: self._read(X, sample_weight, reset), coef_init, intercept)
+        if isinstance(X, ParquetChunks):
+            read = self._reading(
+                X, lambda X, y, reset: self._read(X, None, reset), sample_weight=sample_weight
+            )
+        else:
+            read = partial(self._read, X, sample_weight)
+        return self._fit(read, coef_init, intercept)
 
     def partial_fit(
         self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None

@@ -1,4 +1,4 @@
-"""Data in chunks, for ``partial_fit``: files that no array maps, larger than memory.
+"""Data in chunks, for ``fit`` and ``partial_fit``: files that no array maps, larger than memory.
 
 Arrays on disk need nothing of this: ``numpy.load(path, mmap_mode="r")`` goes straight into ``fit``.
 """
@@ -63,11 +63,15 @@ class ParquetChunks:
     >>> x = np.linspace(-1, 1, 1000)
     >>> path = tempfile.mkdtemp() + "/line.parquet"
     >>> pyarrow.parquet.write_table(pyarrow.table({"x": x, "y": 2 * x}), path)
-    >>> model = SGDRegressor(alpha=0.0, eta0=0.1)
     >>> chunks = ParquetChunks(path, "y", chunk_rows=100)
-    >>> for epoch in range(3):
-    ...     for X, y in chunks:
-    ...         model = model.partial_fit(X, y)
+    >>> model = SGDRegressor(alpha=0.0, eta0=0.1, tol=1e-6).fit(chunks)
+    >>> round(float(model.coef_[0]), 1)
+    2.0
+
+    The same by hand, an epoch more:
+
+    >>> for X, y in chunks:
+    ...     model = model.partial_fit(X, y)
     >>> round(float(model.coef_[0]), 1)
     2.0
     """
@@ -129,19 +133,37 @@ class ParquetChunks:
             X, y = X[order], y[order]
         return X, y
 
+    def labels(self) -> NDArray[Any]:
+        """Distinct values of the target, sorted; reads its column alone.
+
+        Returns
+        -------
+        ndarray
+            As in the chunks.
+
+        Raises
+        ------
+        fastgd.datasets.DataError
+            Values are missing.
+        """
+        batches = self._file.iter_batches(self._chunk_rows, columns=[self._target])
+        parts = [np.unique(self._values(batch)) for batch in batches]
+        return np.unique(np.concatenate(parts)) if parts else np.empty(0, self._dtype)
+
     def _arrays(self, batch: Any) -> tuple[NDArray[Any], NDArray[Any]]:
         """Turn a batch of columns into rows."""
-        for name in (*self.features, self._target):
-            if batch.column(name).null_count:
-                raise DataError(f"column {name!r} has missing values")
         X = np.empty((batch.num_rows, len(self.features)), self._dtype)
         for j, name in enumerate(self.features):
-            X[:, j] = batch.column(name).to_numpy(zero_copy_only=False)
-        target = batch.column(self._target)
+            X[:, j] = _column(batch, name).to_numpy(zero_copy_only=False)
+        return X, self._values(batch)
+
+    def _values(self, batch: Any) -> NDArray[Any]:
+        """Targets of a batch."""
+        target = _column(batch, self._target)
         if hasattr(target, "dictionary_decode"):  # categories
             target = target.dictionary_decode()
-        y = target.to_numpy(zero_copy_only=False)
-        return X, y.astype(self._dtype) if y.dtype.kind == "f" else y
+        y: NDArray[Any] = target.to_numpy(zero_copy_only=False)
+        return y.astype(self._dtype) if y.dtype.kind == "f" else y
 
     def _chunks(
         self, X: NDArray[Any], y: NDArray[Any]
@@ -150,3 +172,11 @@ class ParquetChunks:
         for first in range(0, len(y), self._chunk_rows):
             rows = slice(first, first + self._chunk_rows)
             yield X[rows], y[rows]
+
+
+def _column(batch: Any, name: str) -> Any:
+    """Return a column that has no missing values."""
+    column = batch.column(name)
+    if column.null_count:
+        raise DataError(f"column {name!r} has missing values")
+    return column

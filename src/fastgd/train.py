@@ -4,7 +4,7 @@ What C does not know: how many rows to hand over at a time, which problems still
 to say when training fails. No scikit-learn here.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -80,6 +80,15 @@ def row_width(X: Any) -> int:
 
 
 @dataclass
+class Sums:
+    """What the rows of an epoch have come to so far."""
+
+    n_rows: int = 0
+    loss: float = 0.0
+    penalty: float = 0.0  # before each row's update, where it is looked at
+
+
+@dataclass
 class Problem:
     """One linear model in training: a regression, or one class against the rest."""
 
@@ -113,12 +122,20 @@ class Problem:
     done: bool = False
     best_score: float = -np.inf
     best_params: tuple[Array, Array | None] | None = None
+    sums: Sums = field(default_factory=Sums)
     first_t: int = field(init=False)  # updates done before this fit
     rates_from: int = 0  # rates that have been worked out ahead, from this update on
     rates_ahead: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
 
     def __post_init__(self) -> None:
         self.first_t = self.t
+
+    def take(self, y: Array, sample_weight: Array | None, order: NDArray[np.int64]) -> None:
+        """Go on with other rows, as a call of partial_fit would."""
+        self.y, self.sample_weight, self.order = y, sample_weight, order
+        self.kept[_core.N_KEPT_BY_RULE :] = 0
+        if self.l1_state is not None:
+            self.l1_state[:] = 0
 
     def rates(self, n_updates: int) -> NDArray[np.float64]:
         """Learning rates of the next updates; small data have those of many epochs at once."""
@@ -197,8 +214,12 @@ class Run:
         left_out = 0 if self.left_out is None else int(np.count_nonzero(self.left_out))
         return int(self.X.shape[0]) - left_out
 
-    def epoch(self, problem: Problem) -> None:
-        """Train one problem for one epoch; append its objective to its curve."""
+    def first_order(self) -> NDArray[np.int64]:
+        """Order of the blocks of rows, before any shuffling."""
+        return np.arange(-(-self.X.shape[0] // self.block), dtype=np.int64)
+
+    def visit(self, problem: Problem) -> None:
+        """Train one problem on each row once, and add up what the epoch comes to."""
         order, block = self._order(problem)
         penalties = np.zeros(1) if self._objective_by_rows(problem) else None
         visit = _Visit(
@@ -208,20 +229,26 @@ class Run:
             penalties,
             self._interactions(),
         )
-        loss_sum = 0.0
         windows = self.windows.read_ahead(order) if self.windows else [(0, self.n_rows)]
         for first, last in windows:
             for part in self._parts(problem, visit, first, last):
                 if self.stop.is_set():
                     return
-                loss_sum += self._stretch(problem, visit, part)
+                problem.sums.loss += self._stretch(problem, visit, part)
         if not _core.all_finite(problem.params):
             raise self._diverged(problem, problem.t - 1)
-        loss = loss_sum / self.n_rows
+        problem.sums.n_rows += self.n_rows
+        if penalties is not None:
+            problem.sums.penalty += float(penalties[0])
+
+    def conclude(self, problem: Problem) -> None:
+        """Append what the epoch came to to the curves of one problem."""
+        sums = problem.sums
+        loss = sums.loss / sums.n_rows
         problem.losses.append(loss)
         problem.curve.append(loss + self._penalty(problem))
-        if penalties is not None:
-            problem.objective = (loss_sum + float(penalties[0])) / self.n_rows
+        if self._objective_by_rows(problem):
+            problem.objective = (sums.loss + sums.penalty) / sums.n_rows
         else:  # what is passive-aggressive looks at the loss alone
             problem.objective = loss if self.aggressive else problem.curve[-1]
         if problem.score is not None:
@@ -442,12 +469,12 @@ class Result:
     n_iter: int = 0
     interrupted: bool = False
     t: int = 0  # updates done; those of rows held out count, as in scikit-learn
-    n_rows: int = 0  # that are trained on
+    n_rows: int = 0  # of an epoch, if there was a whole one
 
     @property
     def first_loss(self) -> float | None:
         """Mean loss of all rows before they were trained on; None if there was no whole epoch."""
-        if not all(p.losses for p in self.problems):
+        if not self.n_rows:
             return None
         return float(np.mean([p.losses[0] for p in self.problems]))
 
@@ -483,10 +510,15 @@ def _mean_curve(curves: list[list[float]]) -> list[float]:
 
 
 Watcher = Callable[[Result], bool | None]  # looks at each epoch; true: that was the last one
+Parts = Callable[[], Iterable[Run]]  # what an epoch is made of, one after the other
 
 
 def train(
-    run: Run, problems: list[Problem], stopping: Stopping, watchers: Sequence[Watcher] = ()
+    run: Run,
+    problems: list[Problem],
+    stopping: Stopping,
+    watchers: Sequence[Watcher] = (),
+    parts: Parts | None = None,
 ) -> Result:
     """Train every problem until it converges; epochs outside, problems inside.
 
@@ -500,6 +532,9 @@ def train(
         When to stop.
     watchers : sequence of function
         Each is called with the result after each epoch, and ends training by returning true.
+    parts : function, optional
+        Goes through an epoch whose rows are not all there at once: gives the problems the next of
+        them, and yields a run over these. Otherwise an epoch is `run`.
 
     Returns
     -------
@@ -511,12 +546,12 @@ def train(
     DivergenceError
         The problems are of no use then.
     """
-    result = Result(problems, n_rows=run.n_rows)
+    result = Result(problems)
     with ExitStack() as stack:
         several = run.n_parallel > 1
         pool = stack.enter_context(ThreadPoolExecutor(run.n_parallel)) if several else None
         try:
-            _epochs(run, result, stopping, watchers, pool)
+            _epochs(parts or (lambda: [run]), result, stopping, watchers, pool)
         except KeyboardInterrupt:
             if not all(_core.all_finite(p.params) for p in problems):
                 raise
@@ -530,7 +565,7 @@ def train(
 
 
 def _epochs(
-    run: Run,
+    parts: Parts,
     result: Result,
     stopping: Stopping,
     watchers: Sequence[Watcher],
@@ -539,8 +574,9 @@ def _epochs(
     """Train until all problems are done, epochs are used up, or a watcher ends it."""
     while result.n_iter < stopping.max_iter and not result.converged:
         training = [p for p in result.problems if not p.done]
-        _epoch(run, training, pool)
+        _epoch(parts(), training, pool)
         result.n_iter += 1
+        result.n_rows = training[0].sums.n_rows
         for problem in training:
             stopping.judge(problem)
         if sum(bool(watcher(result)) for watcher in watchers):  # every one has a look
@@ -548,19 +584,33 @@ def _epochs(
                 problem.done = True
 
 
-def _epoch(run: Run, problems: list[Problem], pool: ThreadPoolExecutor | None) -> None:
-    """Train each problem for an epoch, several at a time if there is a pool."""
+def _epoch(parts: Iterable[Run], problems: list[Problem], pool: ThreadPoolExecutor | None) -> None:
+    """Train each problem for an epoch."""
+    for problem in problems:
+        problem.sums = Sums()
+    for run in parts:
+        _each(run.visit, problems, pool, run.stop)
+    _each(run.conclude, problems, pool, run.stop)
+
+
+def _each(
+    work: Callable[[Problem], None],
+    problems: list[Problem],
+    pool: ThreadPoolExecutor | None,
+    stop: Event,
+) -> None:
+    """Do what is to be done to each problem, for several at a time if there is a pool."""
     if pool is None:
         for problem in problems:
-            run.epoch(problem)
+            work(problem)
         return
-    epochs = [pool.submit(run.epoch, problem) for problem in problems]
+    done = [pool.submit(work, problem) for problem in problems]
     try:
-        for epoch in epochs:
-            epoch.result()
+        for one in done:
+            one.result()
     except BaseException:
-        run.stop.set()
-        wait(epochs)
+        stop.set()
+        wait(done)
         raise
 
 
