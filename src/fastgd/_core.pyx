@@ -26,6 +26,8 @@ from . cimport dlpack as dl
 
 cnp.import_array()
 
+cdef object _INT64 = np.dtype(np.int64)
+
 __version__ = c.FASTGD_VERSION.decode()
 
 
@@ -282,13 +284,14 @@ cdef int _describe(object a, str name, bint writeable) except -1:
     return dtype
 
 
-cdef int _check_layout(object a, str name, bint writeable) except -1:
-    if not a.dtype.isnative or not a.flags.aligned:
+cdef int _check_layout(cnp.ndarray a, str name, bint writeable) except -1:
+    if not cnp.PyArray_ISNOTSWAPPED(a) or not cnp.PyArray_ISALIGNED(a):
         raise ValueError(f"{name} must be aligned and in native byte order")
-    if not a.flags.c_contiguous:
-        raise ValueError(
-            f"{name} must be C-contiguous; got shape {a.shape} with strides {a.strides}")
-    if writeable and not a.flags.writeable:
+    if not cnp.PyArray_IS_C_CONTIGUOUS(a):
+        given = <object>a
+        raise ValueError(f"{name} must be C-contiguous; got shape {given.shape} with strides "
+                         f"{given.strides}")
+    if writeable and not cnp.PyArray_ISWRITEABLE(a):
         raise ValueError(f"{name} must be writeable; got a read-only array")
     return 0
 
@@ -383,7 +386,7 @@ include "_lbfgs.pxi"
 # ------------------------------------------------------------------------------------ linear models
 def shuffle(cnp.ndarray order, uint32_t seed):
     """Permute the int64 array `order` in place, as scikit-learn's ArrayDataset does."""
-    if order.dtype != np.int64 or not order.flags.carray:
+    if order.dtype != _INT64 or not cnp.PyArray_ISCARRAY(order):
         raise TypeError("order must be a writeable C-contiguous int64 array")
     cdef int64_t *data = <int64_t *>cnp.PyArray_DATA(order)
     cdef Py_ssize_t n = order.size
@@ -517,20 +520,22 @@ def train_linear(object params, tuple states, object X, object y, object sample_
     if batch_size < 1 or not 0 <= start < stop <= n_visited:
         raise ValueError(f"batch_size must be at least 1, and start < stop within the "
                          f"{n_visited} rows; got {batch_size}, {start}, {stop}")
-    if lr.dtype != np.float64 or not lr.flags.carray \
+    if cnp.PyArray_TYPE(lr) != cnp.NPY_FLOAT64 or not cnp.PyArray_ISCARRAY(lr) \
             or lr.size < (stop - start + batch_size - 1) // batch_size:
         raise ValueError("lr must be a float64 array with one learning rate for each update")
     if not 0 <= loss < c.fgd_n_losses or not 0 <= rule < c.fgd_n_rules:
         raise ValueError(f"loss and rule must be numbers of LOSSES and RULES; got {loss}, {rule}")
     cdef double[16] values
-    for k in range(c.FGD_MAX_HYPERS):
-        values[k] = hypers[k] if k < len(hypers) else 0
+    memset(values, 0, sizeof(values))
+    for k in range(min(len(hypers), c.FGD_MAX_HYPERS)):
+        values[k] = hypers[k]
     cdef c.fgd_stretch stretch
     stretch.loss, stretch.loss_parameter = loss, loss_parameter
     stretch.alpha, stretch.fit_intercept = alpha, fit_intercept
     stretch.rule, stretch.hypers = rule, values
     stretch.lr, stretch.t = <const double *>cnp.PyArray_DATA(lr), t
-    if kept.dtype != np.float64 or not kept.flags.carray or kept.size != N_KEPT:
+    if cnp.PyArray_TYPE(kept) != cnp.NPY_FLOAT64 or not cnp.PyArray_ISCARRAY(kept) \
+            or kept.size != N_KEPT:
         raise ValueError(f"kept must be a float64 array of {N_KEPT} numbers")
     stretch.kept = <double *>cnp.PyArray_DATA(kept)
     stretch.batch_size, stretch.start, stretch.stop = batch_size, start, stop
@@ -583,9 +588,9 @@ def train_linear(object params, tuple states, object X, object y, object sample_
                 f"states[{k}] must be an array: {row.name.decode()} needs it; got None")
     cdef void *state[4]
     cdef void *weights = _data(params, "params", dtype, n_params, True)
-    for k in range(c.FGD_MAX_STATES):
-        state[k] = _data(states[k] if k < len(states) else None, f"states[{k}]", dtype,
-                         n_params, True)
+    memset(state, 0, sizeof(state))
+    for k in range(len(states)):
+        state[k] = _data(states[k], f"states[{k}]", dtype, n_params, True)
     cdef const c.fgd_typed_kernels *kernels = c.fgd_active.dtype[dtype]
     if memory.nbytes < kernels.scratch_size(&rows, n_classes, batch_size):
         raise ValueError("memory must come from scratch(X, batch_size, n_classes)")
@@ -611,7 +616,7 @@ cdef bint _sees_state(const c.fgd_rule_info *row, int state, const double *hyper
 
 cdef int _fill_order(c.fgd_rows *rows, cnp.ndarray order, Py_ssize_t block) except -1:
     """Describe the order that rows are visited in."""
-    if order.dtype != np.int64 or not order.flags.carray or block < 1:
+    if order.dtype != _INT64 or not cnp.PyArray_ISCARRAY(order) or block < 1:
         raise ValueError(f"order must be an int64 array of blocks of at least 1 row; got "
                          f"{order.dtype}, {block}")
     cdef Py_ssize_t n_blocks = (rows.n_rows + block - 1) // block

@@ -620,10 +620,10 @@ class SupervisedSGD(LinearSGD):
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Finite; float32 and float64 are used as they are in C order and as CSR, with indices of
             32 and 64 bits. Of a matrix that maps a file (``numpy.load(path, mmap_mode="r")``) a
-            thread reads ahead, unless rows are shuffled one by one or held out; CSR with `hashing`. Or a
-            :class:`fastgd.streams.ParquetChunks`: each epoch is a call of `partial_fit` for each
-            of its chunks, in the order that it gives them, with one learning rate and one curve;
-            classes are found in its target before. Rows can't be held out of it, nor
+            thread reads ahead, unless rows are shuffled one by one or held out. CSR with `hashing`.
+            Or a :class:`fastgd.streams.ParquetChunks`: each epoch is a call of `partial_fit` for
+            each of its chunks, in the order that it gives them, with one learning rate and one
+            curve; classes are found in its target before. Rows can't be held out of it, nor
             ``class_weight="balanced"`` or `grad_norm` worked out.
         y : array-like of shape (n_samples,)
             Labels, of at least two classes; for a regressor, finite targets, also of shape

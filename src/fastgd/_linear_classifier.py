@@ -294,9 +294,14 @@ class SGDClassifier(ClassifierMixin, SupervisedSGD):  # type: ignore[misc]
             return [seed_from(state)], left_out
         left_out = split()
         state = check_random_state(self.random_state)
-        first = state.randint(np.iinfo(np.int32).max, size=n_problems)
-        states = [np.random.RandomState(seed) for seed in first]
-        return [(seed_from(one, 1), seed_from(one))[1] for one in states], left_out
+        firsts, seeds = state.randint(np.iinfo(np.int32).max, size=n_problems), []
+        # a generator that nobody else draws from; to make one takes longer than all draws
+        own = state if isinstance(self.random_state, Integral) else np.random.RandomState(0)
+        for first in firsts:
+            own.seed(first)
+            seed_from(own, 1)
+            seeds.append(seed_from(own))
+        return seeds, left_out
 
     def partial_fit(
         self,
@@ -383,9 +388,11 @@ class SGDClassifier(ClassifierMixin, SupervisedSGD):  # type: ignore[misc]
     def _encoded(self, y: Array, dtype: Any) -> list[Array]:
         """1 and -1 for each class, or for the second of two; of a softmax the class's number."""
         with naming("y"):
-            unseen = np.setdiff1d(labels_in(y), self.classes_)
-        if unseen.size:
-            raise ValueError(f"y must hold labels out of classes {self.classes_}; got {unseen}")
+            labels = labels_in(y)
+        if not np.array_equal(labels, self.classes_):
+            unseen = np.setdiff1d(labels, self.classes_)
+            if unseen.size:
+                raise ValueError(f"y must hold labels out of classes {self.classes_}; got {unseen}")
         if self._n_classes() > 1:
             return [np.searchsorted(self.classes_, y).astype(dtype)]
         positives = self.classes_[1:] if len(self.classes_) == 2 else self.classes_

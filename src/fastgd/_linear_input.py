@@ -6,6 +6,7 @@ A refusal names the argument. scikit-learn checks what it can, so that its words
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from numbers import Integral, Real
 from typing import Any
 
@@ -123,7 +124,7 @@ def target_domain(loss: str, parameter: float) -> str:
 def rule_and_hypers(given: Any) -> tuple[str, list[float]]:
     """Split the parameter `optimizer` into a rule and the values of its hyper-parameters."""
     if isinstance(given, str):
-        return given, hyper_values(given, {})
+        return given, list(_default_hypers(given))
     rule, settings = given if len(given) == 2 else (None, None)
     if (
         not isinstance(rule, str)
@@ -136,6 +137,12 @@ def rule_and_hypers(given: Any) -> tuple[str, list[float]]:
             f"its hyper-parameters other than lr (see eta0); got {given!r}"
         )
     return rule, hyper_values(rule, settings)
+
+
+@cache
+def _default_hypers(rule: str) -> tuple[float, ...]:
+    """Hyper-parameters of a rule, if none are given."""
+    return tuple(hyper_values(rule, {}))
 
 
 def is_plain_sgd(rule: str, hypers: list[float]) -> bool:

@@ -79,7 +79,7 @@ def row_width(X: Any) -> int:
     return max(1, int(width))
 
 
-@dataclass
+@dataclass(slots=True)
 class Sums:
     """What the rows of an epoch have come to so far."""
 
@@ -152,7 +152,7 @@ class Problem:
         return isinstance(self.schedule, Adaptive) and self.schedule.lower()
 
 
-@dataclass
+@dataclass(slots=True)
 class _Visit:
     """What the calls of one epoch share."""
 
@@ -207,6 +207,7 @@ class Run:
     n_threads: int  # of each problem
     n_parallel: int  # problems at a time
     stop: Event = field(default_factory=Event)
+    _unused: list[Array] = field(default_factory=list)  # working memory, of the problems in turn
 
     @cached_property
     def n_rows(self) -> int:
@@ -222,13 +223,7 @@ class Run:
         """Train one problem on each row once, and add up what the epoch comes to."""
         order, block = self._order(problem)
         penalties = np.zeros(1) if self._objective_by_rows(problem) else None
-        visit = _Visit(
-            order,
-            block,
-            _core.scratch(self.X, self.batch_size, problem.n_classes),
-            penalties,
-            self._interactions(),
-        )
+        visit = _Visit(order, block, self._memory(problem), penalties, self._interactions())
         windows = self.windows.read_ahead(order) if self.windows else [(0, self.n_rows)]
         for first, last in windows:
             for part in self._parts(problem, visit, first, last):
@@ -237,9 +232,17 @@ class Run:
                 problem.sums.loss += self._stretch(problem, visit, part)
         if not _core.all_finite(problem.params):
             raise self._diverged(problem, problem.t - 1)
+        self._unused.append(visit.memory)
         problem.sums.n_rows += self.n_rows
         if penalties is not None:
             problem.sums.penalty += float(penalties[0])
+
+    def _memory(self, problem: Problem) -> Array:
+        """Working memory, that of a problem trained before if there is one."""
+        try:
+            return self._unused.pop()
+        except IndexError:
+            return _core.scratch(self.X, self.batch_size, problem.n_classes)
 
     def conclude(self, problem: Problem) -> None:
         """Append what the epoch came to to the curves of one problem."""
@@ -390,11 +393,11 @@ class Run:
     def _penalty(self, problem: Problem) -> float:
         """Return what the objective has beside the loss."""
         penalty = self.one_class * float(problem.params[-1])
-        weights = problem.params[: -problem.n_classes].astype(np.float64)
-        with np.errstate(over="ignore"):
-            if self.alpha:  # not 0 times the square of large weights, which may be infinite
-                penalty += 0.5 * self.alpha * float(weights @ weights)
-            if self.l1:
+        weights = problem.params[: -problem.n_classes].astype(np.float64, copy=False)
+        if self.alpha:  # not 0 times the square of large weights, which may be infinite
+            penalty += 0.5 * self.alpha * float(np.vdot(weights, weights))  # vdot does not warn
+        if self.l1:
+            with np.errstate(over="ignore"):
                 penalty += self.l1 * float(np.abs(weights).sum())
             if self.group and self.groups is not None:
                 by_output = weights.reshape(problem.n_classes, -1)
@@ -503,10 +506,11 @@ def _mean_curve(curves: list[list[float]]) -> list[float]:
     if len(curves) == 1:
         return curves[0]
     length = max(map(len, curves))
-    return [
-        float(np.mean([curve[min(i, len(curve) - 1)] for curve in curves if curve]))
-        for i in range(length)
-    ]
+    if not length:
+        return []
+    whole = [curve + curve[-1:] * (length - len(curve)) for curve in curves if curve]
+    means: list[float] = np.ascontiguousarray(np.transpose(whole)).mean(axis=1).tolist()
+    return means
 
 
 Watcher = Callable[[Result], bool | None]  # looks at each epoch; true: that was the last one
@@ -572,8 +576,8 @@ def _epochs(
     pool: ThreadPoolExecutor | None,
 ) -> None:
     """Train until all problems are done, epochs are used up, or a watcher ends it."""
-    while result.n_iter < stopping.max_iter and not result.converged:
-        training = [p for p in result.problems if not p.done]
+    training = result.problems
+    while training and result.n_iter < stopping.max_iter:
         _epoch(parts(), training, pool)
         result.n_iter += 1
         result.n_rows = training[0].sums.n_rows
@@ -582,6 +586,7 @@ def _epochs(
         if sum(bool(watcher(result)) for watcher in watchers):  # every one has a look
             for problem in training:
                 problem.done = True
+        training = [p for p in training if not p.done]
 
 
 def _epoch(parts: Iterable[Run], problems: list[Problem], pool: ThreadPoolExecutor | None) -> None:
