@@ -25,11 +25,8 @@
 
 #define FGD_SMALL_SCALE 1e-6 /* below, the weights are multiplied out: float32 could lose them */
 
-enum {
-    FGD_PROMPT = 0,
-    FGD_OWING = 1,
-    FGD_WAITING = 2
-}; /* what weights wait for: nothing; L1; to be positive, and L1 */
+/* what weights are late with: nothing, what the L1 penalty takes, to be positive, or both */
+enum { FGD_PROMPT = 0, FGD_OWING = 1, FGD_WAITING = 2 };
 
 #endif
 
@@ -107,19 +104,21 @@ FGD_INLINE ptrdiff_t N(feature_at)(const N(sparse_job) *j, ptrdiff_t e, int wide
 }
 
 /* What the weights of feature f have not got yet of the L1 penalty. */
-FGD_INLINE T N(still_due)(const N(sparse_job) *j, ptrdiff_t f) { return (T)(j->due - j->got[f]); }
+FGD_INLINE T N(still_due)(const N(sparse_job) *j, ptrdiff_t f, int lazy)
+{
+    return lazy & FGD_OWING ? (T)(j->due - j->got[f]) : 0;
+}
 
-/* What a weight is that has waited, and owes so much. */
+/* What a weight is without being late, if so much is due. */
 FGD_INLINE T N(caught_up)(T w, T by, int lazy)
 {
-    if (lazy == FGD_WAITING) w = N(not_negative)(w);
-    return N(shrink_by)(w, by);
+    if (lazy & FGD_WAITING) w = N(not_negative)(w);
+    return lazy & FGD_OWING ? N(shrink_by)(w, by) : w;
 }
 
 FGD_INLINE T N(weight_of)(const N(sparse_job) *j, ptrdiff_t f, ptrdiff_t k, ptrdiff_t outputs, int lazy)
 {
-    const T w = j->w[f * outputs + k];
-    return lazy ? N(caught_up)(w, N(still_due)(j, f), lazy) : w;
+    return N(caught_up)(j->w[f * outputs + k], N(still_due)(j, f, lazy), lazy);
 }
 
 /* The product of values [first, end) with the weights of one output, without scale. */
@@ -217,12 +216,12 @@ FGD_INLINE void N(add_value)(const N(sparse_job) *j, T *restrict target, ptrdiff
                              ptrdiff_t outputs, int lazy)
 {
     T *restrict t = target + f * outputs;
-    if (lazy == FGD_OWING || (lazy == FGD_WAITING && j->met[f] != j->number)) {
-        const T by = N(still_due)(j, f);
+    if (lazy == FGD_OWING || (lazy && j->met[f] != j->number)) {
+        const T by = N(still_due)(j, f, lazy);
         for (ptrdiff_t k = 0; k < outputs; k++) t[k] = N(caught_up)(t[k], by, lazy);
-        j->got[f] = j->due;
+        if (lazy & FGD_OWING) j->got[f] = j->due;
+        if (lazy & FGD_WAITING) j->met[f] = j->number;
     }
-    if (lazy == FGD_WAITING) j->met[f] = j->number;
     for (ptrdiff_t k = 0; k < outputs; k++) t[k] += d[k] * value;
 }
 
@@ -308,7 +307,7 @@ typedef struct {
 static int N(laziness)(const N(sparse_job) *j)
 {
     if (!j->plain) return FGD_PROMPT;
-    return j->stretch->positive ? FGD_WAITING : j->stretch->l1 > 0 ? FGD_OWING : FGD_PROMPT;
+    return (j->stretch->l1 > 0 ? FGD_OWING : 0) | (j->stretch->positive ? FGD_WAITING : 0);
 }
 
 #define KIND(name, outputs, lazy, wide)                                                                                \
@@ -333,15 +332,19 @@ KIND(owing_narrow, 1, FGD_OWING, 0)
 KIND(owing_wide, 1, FGD_OWING, 1)
 KIND(waiting_narrow, 1, FGD_WAITING, 0)
 KIND(waiting_wide, 1, FGD_WAITING, 1)
+KIND(both_narrow, 1, FGD_OWING | FGD_WAITING, 0)
+KIND(both_wide, 1, FGD_OWING | FGD_WAITING, 1)
 KIND(softmax_narrow, j->outputs, N(laziness)(j), 0)
 KIND(softmax_wide, j->outputs, N(laziness)(j), 1)
 #undef KIND
 
 static const N(sparse_kind) *N(kind_of)(const N(sparse_job) *j)
 {
-    static const N(sparse_kind) *const of_one[][2] = {[FGD_PROMPT] = {&N(kind_prompt_narrow), &N(kind_prompt_wide)},
-                                                      [FGD_OWING] = {&N(kind_owing_narrow), &N(kind_owing_wide)},
-                                                      [FGD_WAITING] = {&N(kind_waiting_narrow), &N(kind_waiting_wide)}};
+    static const N(sparse_kind) *const of_one[][2] = {
+        [FGD_PROMPT] = {&N(kind_prompt_narrow), &N(kind_prompt_wide)},
+        [FGD_OWING] = {&N(kind_owing_narrow), &N(kind_owing_wide)},
+        [FGD_WAITING] = {&N(kind_waiting_narrow), &N(kind_waiting_wide)},
+        [FGD_OWING | FGD_WAITING] = {&N(kind_both_narrow), &N(kind_both_wide)}};
     const int wide = j->rows->wide != 0;
     if (j->outputs > 1) return wide ? &N(kind_softmax_wide) : &N(kind_softmax_narrow);
     return of_one[N(laziness)(j)][wide];
@@ -358,11 +361,9 @@ static void N(settle)(N(sparse_job) *j)
     const T scale = (T)j->scale;
     const ptrdiff_t outputs = j->outputs;
     const int lazy = N(laziness)(j);
-    for (ptrdiff_t f = 0; lazy && f < j->n; f++) {
-        const T by = N(still_due)(j, f);
-        for (ptrdiff_t k = 0; k < outputs; k++) j->w[f * outputs + k] = N(caught_up)(j->w[f * outputs + k], by, lazy);
-    }
-    if (lazy) memset(j->got, 0, (size_t)j->n * sizeof *j->got);
+    for (ptrdiff_t f = 0; lazy && f < j->n; f++)
+        for (ptrdiff_t k = 0; k < outputs; k++) j->w[f * outputs + k] = N(weight_of)(j, f, k, outputs, lazy);
+    if (lazy & FGD_OWING) memset(j->got, 0, (size_t)j->n * sizeof *j->got);
     if (scale != 1)
         for (ptrdiff_t i = 0; i < j->n * outputs; i++) j->w[i] *= scale;
     j->scale = 1;
@@ -584,8 +585,8 @@ static fgd_status N(train_sparse)(T *params, void *const *state, double *loss_su
         N(turn_back)(j.w, params, j.n, j.outputs, 0, j.n);
     j.target = j.plain ? j.w : j.sums;
     if (!j.plain) memset(j.sums, 0, (size_t)all * sizeof(T));
-    if (N(laziness)(&j) != FGD_PROMPT) memset(j.got, 0, (size_t)j.n * sizeof *j.got);
-    if (N(laziness)(&j) == FGD_WAITING) memset(j.met, 0, (size_t)j.n * sizeof *j.met);
+    if (N(laziness)(&j) & FGD_OWING) memset(j.got, 0, (size_t)j.n * sizeof *j.got);
+    if (N(laziness)(&j) & FGD_WAITING) memset(j.met, 0, (size_t)j.n * sizeof *j.met);
     N(open_batch)(&j, 0);
     const int team = N(sparse_team)(&j, threads);
     if (team > 1) {
