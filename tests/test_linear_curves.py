@@ -197,6 +197,23 @@ def test_grad_norm_of_a_one_class_svm():
     assert_allclose(model.grad_norm_curve_[-1], np.linalg.norm(grad), rtol=1e-10)
 
 
+@pytest.mark.parametrize("n_classes", [2, 3])
+@pytest.mark.parametrize("positive", [False, True])
+@pytest.mark.parametrize(("alpha", "none_left"), [(0.02, False), (10.0, True)])
+def test_grad_norm_with_groups_and_bounds(alpha, none_left, positive, n_classes):
+    """Protects the smallest subgradient: it is zero where full-batch training has converged."""
+    X, _ = make_data(N_ROWS, 6, "hinge")
+    y = classes_of(X, n_classes)
+    model = SGDClassifier(loss="multinomial", penalty="group", groups=[0, 1, 1, 2, 0, 2])
+    model.set_params(alpha=alpha, positive=positive, batch_size=N_ROWS, shuffle=False, tol=None)
+    model.set_params(learning_rate="constant", eta0=1.0, max_iter=2000, grad_norm=True)
+    curve = model.fit(X, y).grad_norm_curve_
+    assert curve[-1] < 1e-7 < 1e-4 < curve[0]
+    assert model.coef_.any() != none_left
+    model.set_params(penalty="l1", groups=None)
+    assert model.fit(X, y).grad_norm_curve_[-1] < 1e-7
+
+
 def test_grad_norm_of_the_model_that_is_returned():
     """Protects averages, rows held out, and the curve of chunks."""
     X, y, weights = rows_for("huber", 300)

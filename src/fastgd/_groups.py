@@ -45,6 +45,28 @@ class Groups:
         Yuan & Lin, "Model selection and estimation in regression with grouped variables", Journal
         of the Royal Statistical Society B 68, 2006, equation 2.1.
         """
+        return float((np.sqrt(self._sizes(weights)) * self._lengths(weights)).sum())
+
+    def subgradient(self, grad: NDArray[Any], weights: NDArray[Any], strength: float) -> None:
+        """Make of `grad`, in place, the smallest subgradient with `strength` times the penalty.
+
+        Of a group at zero that is what is left when the penalty has taken of the length of `grad`.
+        """
+        most = strength * np.sqrt(self._sizes(weights))
+        lengths, slopes = self._lengths(weights), self._lengths(grad)
+        zero = lengths == 0
+        along = np.where(zero, 0.0, most / np.where(zero, 1.0, lengths))
+        left = np.where(zero, np.maximum(slopes - most, 0) / np.where(slopes == 0, 1, slopes), 1.0)
+        group = np.empty(len(self.members), dtype=np.intp)  # of each feature
+        group[self.members] = np.repeat(np.arange(len(most)), np.diff(self.offsets))
+        grad *= left[group]
+        grad += along[group] * weights
+
+    def _sizes(self, weights: NDArray[Any]) -> NDArray[np.intp]:
+        """Count the weights of each group."""
+        return len(weights) * np.diff(self.offsets)
+
+    def _lengths(self, weights: NDArray[Any]) -> NDArray[np.float64]:
+        """Euclidean norm of each group."""
         squares = np.square(weights).sum(axis=0)[self.members]
-        sizes = len(weights) * np.diff(self.offsets)
-        return float(np.sqrt(sizes * np.add.reduceat(squares, self.offsets[:-1])).sum())
+        return np.sqrt(np.add.reduceat(squares, self.offsets[:-1]))

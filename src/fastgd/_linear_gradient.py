@@ -52,7 +52,7 @@ class GradientNorm:
         )
 
     def __call__(self, params: Array) -> float:
-        """Norm at these parameters: with an L1 penalty, of the smallest of all subgradients."""
+        """Norm at these parameters; where there are several subgradients, of the smallest."""
         weights, intercepts = np.split(params.astype(np.float64), [-self.n_classes])
         w = np.column_stack([weights.reshape(self.n_classes, -1), intercepts])
         with np.errstate(over="ignore", invalid="ignore"):
@@ -60,4 +60,14 @@ class GradientNorm:
             gradient /= self.run.n_rows
             gradient[:, -1] += self.run.one_class
             look = self._objective.penalised(w, value / self.run.n_rows, gradient)
-            return float(np.linalg.norm(look.subgrad))
+            smallest = look.subgrad.reshape(w.shape)
+            self._constrain(smallest[:, :-1], w[:, :-1])
+            return float(np.linalg.norm(smallest))
+
+    def _constrain(self, grad: Array, coef: Array) -> None:
+        """Take account, in place, of a penalty on groups and of weights that stay positive."""
+        at_zero = coef == 0  # from where a positive gradient would lead below
+        if self.run.positive:
+            grad[at_zero] = np.minimum(grad[at_zero], 0)
+        if self.run.groups is not None:
+            self.run.groups.subgradient(grad, coef, self.run.group)

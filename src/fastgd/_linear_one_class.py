@@ -91,8 +91,8 @@ class SGDOneClassSVM(OutlierMixin, LinearSGD):  # type: ignore[misc]
         With `grad_norm`, after each epoch: the Euclidean norm of the gradient of the whole
         objective, mean loss plus penalty, over all rows trained on.
         It goes to zero where training converges; where the learning rate has only become small,
-        the loss stands still, too, but the norm stays. Of an L1 penalty it is the smallest
-        subgradient's; of a loss with a kink, as "hinge", one subgradient's, which need not vanish.
+        the loss stands still, too, but the norm stays. At the kink of the loss it is one
+        subgradient's, which need not vanish.
     n_features_in_ : int
         Features seen in fit.
 

@@ -399,8 +399,9 @@ class Run:
         if self.l1:
             with np.errstate(over="ignore"):
                 penalty += self.l1 * float(np.abs(weights).sum())
-            if self.group and self.groups is not None:
-                by_output = weights.reshape(problem.n_classes, -1)
+        if self.group and self.groups is not None:
+            by_output = weights.reshape(problem.n_classes, -1)
+            with np.errstate(over="ignore"):
                 penalty += self.group * self.groups.penalty(by_output)
         return penalty
 
