@@ -27,6 +27,8 @@ MANNERS = {
     "l1": {"penalty": "l1"},
     "elasticnet": {"penalty": "elasticnet"},
     "averaged": {"average": True},
+    "positive": {"positive": True, "penalty": "l1"},
+    "group": {"penalty": "group", "groups": np.arange(2**BITS) // 4, "l1_ratio": 0.9},
     "pa1": {"learning_rate": "pa1", "eta0": 1.0, "loss": "hinge"},
     "vw": VW,
     "batches": {"batch_size": 16},
@@ -231,6 +233,14 @@ def test_rows_of_a_mapped_file(interactions, tmp_path, monkeypatch):
     check_same(model, make_model(**parameters).fit(made, y), X, made, exact=False)
 
 
+def test_norm_of_the_gradient():
+    """Protects what looks at all rows at once from columns that are not masked."""
+    X, y = make_rows(n_rows=300)
+    model = make_model(hashing=BITS, grad_norm=True).fit(X, y)
+    peer = make_model(grad_norm=True).fit(hashed_beforehand(X, BITS), y)
+    assert model.grad_norm_curve_ == peer.grad_norm_curve_
+
+
 def test_divergence_names_the_step(few_at_a_time):
     """Protects the message: the step counts from the epoch's beginning, not the call's."""
     X, y = make_rows(n_rows=300)
@@ -252,6 +262,7 @@ def test_divergence_names_the_step(few_at_a_time):
         ({"hashing": True}, "hashing must be a number of bits"),
         ({"interactions": "quadratic"}, "interactions must be None without hashing"),
         ({"hashing": 5, "interactions": "cubic"}, "interactions"),
+        ({"hashing": 5, "interactions": "quadratic", "grad_norm": True}, "grad_norm"),
         ({"hashing": 5, "interactions": []}, "interactions must name at least one"),
         ({"hashing": 5, "interactions": [(0, 5)]}, "interactions must be"),
         ({"hashing": 5, "interactions": [((0, 5), (5, 3001))]}, "3000 columns"),

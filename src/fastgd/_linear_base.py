@@ -187,6 +187,10 @@ class LinearSGD(SparseCoefMixin, LinearEstimator, ABC):  # type: ignore[misc]
         hashing = hashing_of(self.hashing, self.interactions, X.shape[1])
         if hashing is not None:
             hashing.check(X)
+        if hashing is not None and hashing.pairs and self.grad_norm:
+            raise ValueError(
+                "grad_norm must be False with interactions, which are made for training alone"
+            )
         if go_on and hashing != self._hashed:
             raise ValueError(
                 "hashing and interactions must be what they were when partial_fit began; "
@@ -370,14 +374,15 @@ class LinearSGD(SparseCoefMixin, LinearEstimator, ABC):  # type: ignore[misc]
         plain = is_plain_sgd(rule, hypers)
         by_rows = plain and batch_size * self._n_classes() == 1 and not (self.positive or group)
         self._check_batches(plain, by_rows)
-        rows = _core.CSR(X, self.hashing) if issparse(X) else X
+        hashing = self._hashed
+        rows = _core.CSR(X, hashing.bits if hashing else None) if issparse(X) else X
         width = row_width(rows)
         block = block_rows(n_rows, width, X.dtype.itemsize, self.shuffle)
         reads_ahead = left_out is None  # else the order is not of blocks
         return Run(
             X=rows,
             windows=Windows.of(rows, block, call_rows(width, batch_size)) if reads_ahead else None,
-            pairs=self._hashed.ranges if self._hashed and self._hashed.pairs else None,
+            pairs=hashing.ranges if hashing and hashing.pairs else None,
             block=block,
             batch_size=batch_size,
             loss=self._pointwise_loss(),
@@ -385,7 +390,7 @@ class LinearSGD(SparseCoefMixin, LinearEstimator, ABC):  # type: ignore[misc]
             alpha=alpha,
             l1=l1,
             group=group,
-            groups=Groups.of(self.groups, X.shape[1], self._n_classes()) if grouped else None,
+            groups=Groups.of(self.groups, rows.shape[1], self._n_classes()) if grouped else None,
             positive=bool(self.positive),
             fit_intercept=self.fit_intercept,
             shuffle=bool(self.shuffle),
