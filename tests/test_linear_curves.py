@@ -8,6 +8,7 @@ import pickle
 
 import numpy as np
 import pytest
+from hashed_rows import hashed_beforehand, make_rows
 from linear_models import classes_of, is_classification, make_data, make_model
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.optimize import approx_fprime
@@ -15,7 +16,7 @@ from scipy.sparse import csr_array
 from scipy.special import logsumexp
 
 import fastgd
-from fastgd import _core, reference
+from fastgd import _core, reference, train
 from fastgd.linear_model import LogisticRegression, SGDClassifier, SGDOneClassSVM, SGDRegressor
 
 LOSSES = list(_core.LOSSES)
@@ -212,6 +213,22 @@ def test_grad_norm_with_groups_and_bounds(alpha, none_left, positive, n_classes)
     assert model.coef_.any() != none_left
     model.set_params(penalty="l1", groups=None)
     assert model.fit(X, y).grad_norm_curve_[-1] < 1e-7
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_grad_norm_with_hashing_and_interactions(shuffle, monkeypatch):
+    """Protects features that are made on the way: the gradient is that of them all."""
+    monkeypatch.setattr(train, "_MADE_AT_LEAST", 100)  # some rows at a time
+    X, y = make_rows(n_columns=300)
+    weights, pairs = np.random.default_rng(0).random(len(y)), [((0, 150), (150, 300))]
+    common = {"alpha": 0.01, "grad_norm": True, "random_state": 0, "shuffle": shuffle}
+    common |= {"batch_size": 8, "learning_rate": "constant", "max_iter": 3, "tol": None}
+    own = {"hashing": 7, "interactions": pairs}
+    for more, made in [(own, pairs), ({"hashing": 7}, ())]:
+        model = SGDClassifier("log_loss", **common, **more).fit(X, y, sample_weight=weights)
+        peer = SGDClassifier("log_loss", **common)
+        peer.fit(hashed_beforehand(X, 7, made), y, sample_weight=weights)
+        assert_allclose(model.grad_norm_curve_, peer.grad_norm_curve_, rtol=1e-10)
 
 
 def test_grad_norm_of_the_model_that_is_returned():

@@ -262,7 +262,6 @@ def test_divergence_names_the_step(few_at_a_time):
         ({"hashing": True}, "hashing must be a number of bits"),
         ({"interactions": "quadratic"}, "interactions must be None without hashing"),
         ({"hashing": 5, "interactions": "cubic"}, "interactions"),
-        ({"hashing": 5, "interactions": "quadratic", "grad_norm": True}, "grad_norm"),
         ({"hashing": 5, "interactions": []}, "interactions must name at least one"),
         ({"hashing": 5, "interactions": [(0, 5)]}, "interactions must be"),
         ({"hashing": 5, "interactions": [((0, 5), (5, 3001))]}, "3000 columns"),

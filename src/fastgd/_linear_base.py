@@ -187,10 +187,6 @@ class LinearSGD(SparseCoefMixin, LinearEstimator, ABC):  # type: ignore[misc]
         hashing = hashing_of(self.hashing, self.interactions, X.shape[1])
         if hashing is not None:
             hashing.check(X)
-        if hashing is not None and hashing.pairs and self.grad_norm:
-            raise ValueError(
-                "grad_norm must be False with interactions, which are made for training alone"
-            )
         if go_on and hashing != self._hashed:
             raise ValueError(
                 "hashing and interactions must be what they were when partial_fit began; "

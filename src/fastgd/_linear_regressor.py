@@ -128,7 +128,7 @@ class SGDRegressor(RegressorMixin, SupervisedSGD):  # type: ignore[misc]
         ``[((0, 5), (5, 9))]`` those of one of the columns 0 to 4 with one of 5 to 8, as of two
         namespaces; the ranges of a pair are the same or have no column in common. The product of
         columns i and j has weight ``(16777619 * i ^ j) % 2**hashing``. They are made while they are
-        needed, in some megabytes; `grad_norm` does not go with them. Keyword-only.
+        needed, in some megabytes. Keyword-only.
 
     Attributes
     ----------
