@@ -183,6 +183,20 @@ def test_estimators_follow_the_reference(n_classes, positive):
     assert_allclose(model.loss_curve_, curve, rtol=1e-12)
 
 
+def test_the_curve_counts_the_penalty_on_groups():
+    """Protects the objective that stops training: mean loss, L2 and groups, each with its share."""
+    X, y = diabetes()
+    coef = np.linspace(-1, 1, 10)
+    model = SGDRegressor(
+        penalty="group", groups=GROUPS, l1_ratio=0.6, alpha=0.5, fit_intercept=False, max_iter=1,
+        tol=None, batch_size=len(y), learning_rate="constant", eta0=1e-15,
+    ).fit(X, y, coef_init=coef)  # fmt: skip
+    groups = [coef[np.equal(GROUPS, number)] for number in set(GROUPS)]
+    lengths = [np.sqrt(group.size) * np.linalg.norm(group) for group in groups]
+    penalty = 0.5 * (0.6 * sum(lengths) + 0.4 * coef @ coef / 2)
+    assert_allclose(model.loss_curve_, [np.mean((X @ coef - y) ** 2) / 2 + penalty])
+
+
 def test_features_are_selected_for_all_classes_at_once():
     """Protects groups=None of a softmax: a feature that tells nothing has no weight at all."""
     X, y = datasets.load_iris(return_X_y=True)
