@@ -14,7 +14,7 @@ from sklearn.utils.validation import column_or_1d
 from . import _core
 from ._linear_converged import L1_SOLVERS, ConvergedModel, start_from
 from ._linear_input import Array, target_domain
-from ._solvers import Floats, Objective, Stop, small
+from ._solvers import Floats, Objective, Stop, length, small
 from ._solvers_first_order import SOLVERS
 
 __all__ = ["GLMRegressor", "Ridge"]
@@ -194,7 +194,7 @@ class Ridge(MultiOutputMixin, RegressorMixin, ConvergedModel):  # type: ignore[m
 
 def _near(far: float) -> Stop:
     """Stop where the gradient in the metric's coordinates is no longer than that."""
-    return lambda look, grad: float(np.linalg.norm(grad)) <= far
+    return lambda look, grad: length(grad) <= far
 
 
 class GLMRegressor(RegressorMixin, ConvergedModel):  # type: ignore[misc]

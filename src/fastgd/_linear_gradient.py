@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _core
-from ._solvers import Objective
+from ._solvers import Objective, length
 from .train import Run, interactions_of
 
 __all__ = ["GradientNorm"]
@@ -63,7 +63,7 @@ class GradientNorm:
             look = self._objective.penalised(w, value / self.run.n_rows, gradient)
             smallest = look.subgrad.reshape(w.shape)
             self._constrain(smallest[:, :-1], w[:, :-1])
-            return float(np.linalg.norm(smallest))
+            return length(smallest)
 
     def _sums(self, w: Array) -> tuple[float, Array]:
         """Sum of the losses and its gradient; rows with interactions are made some at a time."""

@@ -29,6 +29,7 @@ __all__ = [
     "Report",
     "Result",
     "Stop",
+    "length",
     "look_at",
     "minimize_diagonal",
     "minimize_sampled",
@@ -144,7 +145,7 @@ class Objective:
         grad = grad + self.l2 * weights
         if not self.fit_intercept:
             grad[:, -1] = 0
-        penalty = 0.5 * self.l2 * float(np.vdot(weights, weights)) if self.l2 else 0.0
+        penalty = 0.5 * self.l2 * _core.dot(weights, weights) if self.l2 else 0.0
         subgrad = grad
         if self.l1:
             penalty += self.l1 * float(np.abs(weights).sum())
@@ -270,11 +271,19 @@ class Diagonal:
         squares[squares == 0] = 1.0
         self._roots: Floats = np.sqrt(squares)
 
+    def _at_means(self, w: Floats) -> Floats:
+        """Multiply the weights of each output with the means of the columns.
+
+        Not by the BLAS, whose idle threads would keep a processor from the next look.
+        """
+        products: Floats = np.einsum("oj,j->o", w[:, :-1], self._means)
+        return products
+
     def coordinates(self, w: Floats) -> Floats:
         """Multiply with the factor: R w."""
         given, out = w.reshape(self._shape), np.empty(self._shape)
         out[:, :-1] = given[:, :-1] * self._roots
-        out[:, -1] = (given[:, -1] + given[:, :-1] @ self._means) * math.sqrt(self._weight)
+        out[:, -1] = (given[:, -1] + self._at_means(given)) * math.sqrt(self._weight)
         return out.ravel()
 
     def gradient(self, grad: Floats) -> Floats:
@@ -302,7 +311,7 @@ class Diagonal:
         """Solve with the factor."""
         given, out = d.reshape(self._shape), np.empty(self._shape)
         out[:, :-1] = given[:, :-1] / self._roots
-        out[:, -1] = given[:, -1] / math.sqrt(self._weight) - out[:, :-1] @ self._means
+        out[:, -1] = given[:, -1] / math.sqrt(self._weight) - self._at_means(out)
         return out.ravel()
 
 
@@ -408,6 +417,11 @@ def look_at(objective: Objective, w: Floats) -> Look:
     return look
 
 
+def length(x: Floats) -> float:
+    """Euclidean norm."""
+    return math.sqrt(_core.dot(x, x))
+
+
 def small(tol: float) -> Stop:
     """Stop where no element of the gradient is larger."""
     return lambda look, _: look.largest <= tol
@@ -493,7 +507,7 @@ class _Space:
             return None
         grad = self._metric.covariant(after.grad)
         self._remember(grad, d, t)
-        self.shrinkage = math.sqrt(_core.dot(grad, grad) / _core.dot(self.grad, self.grad))
+        self.shrinkage = length(grad) / length(self.grad)
         self.here, self.grad = after, grad
         return after
 
@@ -578,7 +592,7 @@ def minimize_sampled(
         # as far from its minimum as that is from the minimum of all rows
         far = math.sqrt(0.02 * n_features / size)
         found = minimize_sampled(
-            sample, w, stop=lambda look, grad: float(np.linalg.norm(grad)) <= far, max_iter=20
+            sample, w, stop=lambda look, grad: length(grad) <= far, max_iter=20
         ).look
         start = objective(found.w)
         # rows that no sample holds may make its minimum a bad place

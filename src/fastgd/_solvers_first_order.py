@@ -53,7 +53,7 @@ def minimize_accelerated(
         new = space.shrunk(y - grad / curvature, objective.l1 / curvature)
         rest = curvature * (y - new)  # zero at the minimum
         arrived = objective.l1 and stop(here._replace(subgrad=space.gradient(rest)), rest)
-        if arrived or float(np.vdot(rest, new - x)) > 0:
+        if arrived or _core.dot(rest, new - x) > 0:
             ahead, momentum = new, 1.0
         else:
             before, momentum = momentum, (1 + math.sqrt(1 + 4 * momentum**2)) / 2
@@ -73,8 +73,8 @@ def minimize_accelerated(
 
 def _steepest(gradients: Floats, points: Floats) -> float:
     """Least curvature that a difference of gradients between two points allows."""
-    along = float(np.vdot(gradients, points))
-    return float(np.vdot(gradients, gradients)) / along if along > 0 else 0.0
+    along = _core.dot(gradients, points)
+    return _core.dot(gradients, gradients) / along if along > 0 else 0.0
 
 
 # ---- rows, one at a time, with their variance reduced --------------------------------------------

@@ -395,7 +395,7 @@ class Run:
         penalty = self.one_class * float(problem.params[-1])
         weights = problem.params[: -problem.n_classes].astype(np.float64, copy=False)
         if self.alpha:  # not 0 times the square of large weights, which may be infinite
-            penalty += 0.5 * self.alpha * float(np.vdot(weights, weights))  # vdot does not warn
+            penalty += 0.5 * self.alpha * _core.dot(weights, weights)
         if self.l1:
             with np.errstate(over="ignore"):
                 penalty += self.l1 * float(np.abs(weights).sum())
