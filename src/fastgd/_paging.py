@@ -1,7 +1,7 @@
 """Data larger than memory: what a matrix maps of a file is read ahead, and let go behind.
 
 A mapped file is read as its pages are touched, a few at a time, while the kernels wait. So an epoch
-goes through windows of some megabytes: while one is trained on, a thread brings in the pages of the
+goes through windows of some megabytes: while one is trained on, threads bring in the pages of the
 next; those of the last are taken from this process (they stay in the system's cache as long as
 there is room).
 
@@ -10,8 +10,12 @@ file, and the blocks within it are shuffled: large reads, well-mixed rows (Xu et
 machine learning with CorgiPile", SIGMOD 2022, algorithm 1).
 """
 
+import ctypes
 import mmap
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from itertools import product
 from typing import Any, Self
 
 import numpy as np
@@ -23,10 +27,11 @@ from ._ahead import ahead
 __all__ = ["Windows"]
 
 Array = NDArray[Any]
-Runs = list[tuple[int, int]]  # of neighbouring rows: the first, and the one after the last
+Run = tuple[int, int]  # of neighbouring rows: the first, and the one after the last
 
 _SEGMENT_BYTES = 4 * 2**20  # read in one go
 _SEGMENTS = 16  # of a window
+_READERS = 4  # segments read at a time
 _POPULATE_READ = 22  # MADV_POPULATE_READ, of Linux 5.14; Python has no name for it
 _PAGE = 4096  # no page is smaller
 
@@ -38,6 +43,17 @@ def _mapping_of(array: Any) -> mmap.mmap | None:
     return array if isinstance(array, mmap.mmap) else None
 
 
+@cache
+def _madvise() -> Any:
+    """Find the system's function, None where it has none; Python's own keeps the GIL meanwhile."""
+    try:
+        function = ctypes.CDLL(None).madvise
+    except (AttributeError, OSError, TypeError):
+        return None
+    function.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+    return function
+
+
 class _Part:
     """An array that maps a part of a file, row by row."""
 
@@ -45,42 +61,40 @@ class _Part:
         mapping = _mapping_of(array)
         assert mapping is not None
         whole = np.frombuffer(mapping, np.uint8)
-        self._mapping = mapping
-        self._start = array.__array_interface__["data"][0] - whole.__array_interface__["data"][0]
-        self._bytes = whole[self._start : self._start + array.nbytes]
+        self._address = array.__array_interface__["data"][0]
+        start = self._address - whole.__array_interface__["data"][0]
+        self._bytes = whole[start : start + array.nbytes]
         self._begins = begins  # of each row, in elements
         self._unit = array.itemsize if begins is not None else array.strides[0]
         # Few large pages instead of many small ones, also where a segment follows a far one: Linux
         # makes pages large only as it sees a file read in order.
         self._advise(getattr(mmap, "MADV_HUGEPAGE", -1), 0, self._bytes.size)
 
-    def fetch(self, runs: Runs) -> None:
+    def fetch(self, run: Run) -> None:
         """Bring in the pages of these rows."""
-        for first, last in map(self._span, runs):
-            if not self._advise(_POPULATE_READ, first, last):
-                np.max(self._bytes[first:last:_PAGE], initial=0)  # touches them
+        first, last = self._span(run)
+        if not self._advise(_POPULATE_READ, first, last):
+            np.max(self._bytes[first:last:_PAGE], initial=0)  # touches them
 
-    def let_go(self, runs: Runs) -> None:
+    def let_go(self, run: Run) -> None:
         """Take these pages from the process; what touches them maps them again."""
-        if self._bytes.flags.writeable:  # changes may be nowhere else
-            return
-        for first, last in map(self._span, runs):
-            self._advise(getattr(mmap, "MADV_DONTNEED", -1), first, last)
+        if not self._bytes.flags.writeable:  # else changes may be nowhere else
+            self._advise(getattr(mmap, "MADV_DONTNEED", -1), *self._span(run))
 
-    def _span(self, run: tuple[int, int]) -> tuple[int, int]:
+    def _span(self, run: Run) -> tuple[int, int]:
         """Bytes of the array that hold these rows."""
         first, last = run if self._begins is None else self._begins[list(run)].tolist()
         return first * self._unit, last * self._unit
 
     def _advise(self, advice: int, first: int, last: int) -> bool:
-        """Tell the system; whether it knows this advice."""
-        first, last = first + self._start, last + self._start
-        first -= first % mmap.PAGESIZE
-        try:
-            self._mapping.madvise(advice, first, last - first)
-        except (AttributeError, OSError, ValueError):  # another system, or an older one
+        """Tell the system about these bytes; whether it knows this advice."""
+        madvise = _madvise()
+        if madvise is None or advice < 0:
             return False
-        return True
+        first, last = first + self._address, last + self._address
+        first -= first % mmap.PAGESIZE
+        known: bool = madvise(first, last - first, advice) == 0
+        return known
 
 
 def _parts(X: Any) -> list[_Part]:
@@ -162,18 +176,20 @@ class Windows:
             for first in range(0, self._n_rows, self._rows)
         ]
 
-        def fetch(window: tuple[int, int]) -> Runs:
-            runs = self._runs(order, *window)
-            for part in self._parts:
-                part.fetch(runs)
-            return runs
+        with ThreadPoolExecutor(_READERS) as readers:
 
-        for window, runs in zip(windows, ahead(fetch, windows), strict=True):
-            yield window
-            for part in self._parts:
-                part.let_go(runs)
+            def fetch(window: tuple[int, int]) -> list[Run]:
+                runs = self._runs(order, *window)
+                for part in self._parts:
+                    list(readers.map(part.fetch, runs))
+                return runs
 
-    def _runs(self, order: NDArray[np.int64], first: int, last: int) -> Runs:
+            for window, runs in zip(windows, ahead(fetch, windows), strict=True):
+                yield window
+                for part, run in product(self._parts, runs):
+                    part.let_go(run)
+
+    def _runs(self, order: NDArray[np.int64], first: int, last: int) -> list[Run]:
         """Neighbouring rows among those at these positions, and a block more at either end."""
         if order.size == 1:  # in the order of the file
             rows = self._together
