@@ -117,3 +117,12 @@ def assert_follows_reference(form, X, y, n_classes=1, rtol=1e-12, **given):
     if not any(own.get(key) for key in ("alpha", "l1", "group")):  # the curve has the penalty
         assert_allclose(losses / len(y), curve, rtol=rtol)
     return params
+
+
+def assert_bits_stay(bits, dtype, assert_same_bits):
+    """The bits of now are those of one thread and the plainest instruction set."""
+    here = bits(dtype)
+    _core.use_isa(_core.SUPPORTED_ISAS[0])
+    _core.set_threads(1)
+    for a, b in zip(here, bits(dtype), strict=True):
+        assert_same_bits(list(a), list(b))

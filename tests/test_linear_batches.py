@@ -14,6 +14,7 @@ from linear_batches import (
     N_ROWS,
     RULES,
     as_form,
+    assert_bits_stay,
     assert_follows_reference,
     by_reference,
     make_data,
@@ -199,11 +200,7 @@ def bits(dtype):
 
 def test_threads_and_instruction_sets_do_not_change_a_bit(isa, dtype, n_threads, assert_same_bits):
     """Protects reproducibility: every column is summed in the order of the rows."""
-    here = bits(dtype)
-    _core.use_isa(_core.SUPPORTED_ISAS[0])
-    _core.set_threads(1)
-    for a, b in zip(here, bits(dtype), strict=True):
-        assert_same_bits(list(a), list(b))
+    assert_bits_stay(bits, dtype, assert_same_bits)
 
 
 def test_many_threads_and_long_batches(assert_same_bits):

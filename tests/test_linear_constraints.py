@@ -12,6 +12,7 @@ from linear_batches import (
     FORMS,
     RULES,
     as_form,
+    assert_bits_stay,
     assert_follows_reference,
     hypers_of,
     make_data,
@@ -148,11 +149,7 @@ def bits(dtype):
 
 def test_threads_and_instruction_sets_do_not_change_a_bit(isa, dtype, n_threads, assert_same_bits):
     """Protects reproducibility of constrained weights, lazy or not."""
-    here = bits(dtype)
-    _core.use_isa(_core.SUPPORTED_ISAS[0])
-    _core.set_threads(1)
-    for a, b in zip(here, bits(dtype), strict=True):
-        assert_same_bits(list(a), list(b))
+    assert_bits_stay(bits, dtype, assert_same_bits)
 
 
 def test_long_batches_of_positive_weights(assert_same_bits):

@@ -115,20 +115,9 @@ class SGDRegressor(RegressorMixin, SupervisedSGD):  # type: ignore[misc]
     n_threads : int or None, default=None
         Threads, instead of :func:`fastgd.get_num_threads` of them. Keyword-only.
     hashing : int or None, default=None
-        Bits of a weight's number, from 1 to 31: column c has weight ``c % 2**hashing``, and columns
-        may be as many as 64 bits can count (Weinberger et al., ICML 2009; Vowpal Wabbit's ``-b``,
-        whose weights have the same numbers for features that are named by integers). For CSR, which
-        is used as it is. `groups` are of weights then. Names that are strings become columns with
-        scikit-learn's ``FeatureHasher`` or ``HashingVectorizer``: their ``n_features`` may be as
-        many as they allow, and what their ``alternate_sign=True`` does, a sign for each name so
-        that collisions cancel in the mean, is in the values. Keyword-only.
+        As for :class:`SGDClassifier`. Keyword-only.
     interactions : "quadratic", list of pairs of ranges or None, default=None
-        Products of two features of a row, which have weights of their own; needs `hashing`.
-        "quadratic" makes all, each two once and each with itself (Vowpal Wabbit's ``-q ::``);
-        ``[((0, 5), (5, 9))]`` those of one of the columns 0 to 4 with one of 5 to 8, as of two
-        namespaces; the ranges of a pair are the same or have no column in common. The product of
-        columns i and j has weight ``(16777619 * i ^ j) % 2**hashing``. They are made while they are
-        needed, in some megabytes. Keyword-only.
+        As for :class:`SGDClassifier`. Keyword-only.
 
     Attributes
     ----------
