@@ -35,3 +35,13 @@ def assert_tests_exist(request, reasons, at_least):
     names = {item.name for item in request.node.getparent(pytest.Module).collect()}
     assert len(names) > at_least
     assert set(reasons) <= names
+
+
+def marks(version):
+    """What each test of such a module is marked with; the lists are of one version."""
+    return [
+        pytest.mark.skipif(
+            not version.startswith("1.9."), reason="the list is of scikit-learn 1.9"
+        ),
+        pytest.mark.filterwarnings("ignore"),  # of data that is not scaled
+    ]

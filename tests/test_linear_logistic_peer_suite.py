@@ -13,18 +13,14 @@ from peer_suites import (
     expecting_failures,
     global_random_seed,  # noqa: F401 - a fixture
     left_out,
+    marks,
 )
 
 sklearn = pytest.importorskip("sklearn", minversion="1.9")
 
 from fastgd.linear_model import LogisticRegression  # noqa: E402 - after the check
 
-pytestmark = [
-    pytest.mark.skipif(
-        not sklearn.__version__.startswith("1.9."), reason="the list is of scikit-learn 1.9"
-    ),
-    pytest.mark.filterwarnings("ignore"),
-]
+pytestmark = marks(sklearn.__version__)
 LEFT_OUT = left_out("peer_suite_left_out_logistic.txt")
 expect_failure = expecting_failures(LEFT_OUT)
 # tests of what is not here, by their names

@@ -16,6 +16,7 @@ from peer_suites import (
     expecting_failures,
     global_random_seed,  # noqa: F401 - a fixture
     left_out,
+    marks,
 )
 
 sklearn = pytest.importorskip("sklearn", minversion="1.9")
@@ -23,12 +24,7 @@ from sklearn import linear_model  # noqa: E402 - after the check that it is ther
 
 from fastgd.linear_model import SGDClassifier, SGDOneClassSVM, SGDRegressor  # noqa: E402
 
-pytestmark = [
-    pytest.mark.skipif(
-        not sklearn.__version__.startswith("1.9."), reason="the list is of scikit-learn 1.9"
-    ),
-    pytest.mark.filterwarnings("ignore"),  # of data that is not scaled
-]
+pytestmark = marks(sklearn.__version__)
 LEFT_OUT = left_out("peer_suite_left_out.txt")
 expect_failure = expecting_failures(LEFT_OUT)
 

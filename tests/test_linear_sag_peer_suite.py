@@ -9,7 +9,7 @@ same, or that is not there, is an error. What sag is compared with is solved by 
 import importlib.util
 
 import pytest
-from peer_suites import assert_tests_exist, expecting_failures, left_out
+from peer_suites import assert_tests_exist, expecting_failures, left_out, marks
 
 sklearn = pytest.importorskip("sklearn", minversion="1.9")
 
@@ -17,12 +17,7 @@ from sklearn import linear_model as peers  # noqa: E402 - after the check that i
 
 from fastgd.linear_model import LogisticRegression, Ridge  # noqa: E402
 
-pytestmark = [
-    pytest.mark.skipif(
-        not sklearn.__version__.startswith("1.9."), reason="the list is of scikit-learn 1.9"
-    ),
-    pytest.mark.filterwarnings("ignore"),
-]
+pytestmark = marks(sklearn.__version__)
 LEFT_OUT = left_out("peer_suite_left_out_sag.txt")
 expect_failure = expecting_failures(LEFT_OUT)
 

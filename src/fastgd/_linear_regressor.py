@@ -160,16 +160,7 @@ class SGDRegressor(RegressorMixin, SupervisedSGD):  # type: ignore[misc]
 
     References
     ----------
-    Bottou, "Large-scale machine learning with stochastic gradient descent", COMPSTAT 2010.
-
-    Duchi & Singer, "Efficient online and batch learning using forward backward splitting", Journal
-    of Machine Learning Research 10, 2009.
-
-    Yuan & Lin, "Model selection and estimation in regression with grouped variables", Journal of
-    the Royal Statistical Society B 68, 2006.
-
-    Weinberger, Dasgupta, Langford, Smola & Attenberg, "Feature hashing for large scale multitask
-    learning", ICML 2009.
+    Those of :class:`SGDClassifier`.
 
     Examples
     --------
