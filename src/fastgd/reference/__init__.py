@@ -35,10 +35,14 @@ linear model            `linear_prediction`, `linear_gradient`, `linear_step`, `
                         row by row `linear_rows`, `aggressive_step`, `take_l1`, `cut_off`
 `ONLINE_RULES`          `vw` (`invariant_step`)
 hashed features         `hashed_row`, `feature_of_pair`
+`ACTIVATIONS`           `identity`, `relu`, `leaky_relu`, `elu`, `gelu`, `silu`, `tanh`, `logistic`,
+                        `softplus`
+`network`               layers, backpropagation, training: a module of its own
 ======================  ==========================================================================
 
 References
 ----------
+Ba, Kiros, Hinton (2016), Layer normalization, arXiv:1607.06450.
 Bernstein, Wang, Azizzadenesheli, Anandkumar (2018), signSGD: compressed optimisation for non-convex
 problems, ICML.
 Bishop (2006), Pattern recognition and machine learning.
@@ -48,6 +52,8 @@ Brock, De, Smith, Simonyan (2021), High-performance large-scale image recognitio
 normalization, ICML.
 Chen, Liang, Huang, Real, Wang, Liu, Pham, Dong, Luong, Hsieh, Lu, Le (2023), Symbolic discovery of
 optimization algorithms, NeurIPS.
+Clevert, Unterthiner, Hochreiter (2016), Fast and accurate deep network learning by exponential
+linear units (ELUs), ICLR.
 Crammer, Dekel, Keshet, Shalev-Shwartz, Singer (2006), Online passive-aggressive algorithms, Journal
 of Machine Learning Research 7.
 Defazio, Yang, Mehta, Mishchenko, Khaled, Cutkosky (2024), The road less scheduled, NeurIPS.
@@ -58,15 +64,23 @@ Duchi, Singer (2009), Efficient online and batch learning using forward backward
 of Machine Learning Research 10.
 Duchi, Shalev-Shwartz, Singer, Chandra (2008), Efficient projections onto the l1-ball for learning
 in high dimensions, ICML.
+Dugas, Bengio, Bélisle, Nadeau, Garcia (2001), Incorporating second-order functional knowledge for
+better option pricing, NIPS.
 Durstenfeld (1964), Algorithm 235: random permutation, Communications of the ACM 7(7).
+Elfwing, Uchibe, Doya (2018), Sigmoid-weighted linear units for neural network function
+approximation in reinforcement learning, Neural Networks 107.
 Graves (2013), Generating sequences with recurrent neural networks, arXiv:1308.0850.
 Hastie, Tibshirani, Friedman (2009), The elements of statistical learning, 2nd edition.
+He, Zhang, Ren, Sun (2016), Deep residual learning for image recognition, CVPR.
+Hendrycks, Gimpel (2016), Gaussian error linear units (GELUs), arXiv:1606.08415.
 Ho, Lin (2012), Large-scale linear support vector regression, Journal of Machine Learning
 Research 13.
 Hsieh, Chang, Lin, Keerthi, Sundararajan (2008), A dual coordinate descent method for large-scale
 linear SVM, ICML.
 Huber (1964), Robust estimation of a location parameter, Ann. Math. Statist. 35(1).
 Igel, Hüsken (2000), Improving the Rprop learning algorithm, Neural Computation.
+Ioffe, Szegedy (2015), Batch normalization: accelerating deep network training by reducing internal
+covariate shift, ICML.
 Jordan, Jin, Boza, You, Cesista, Newhouse, Bernstein (2024), Muon: an optimizer for hidden layers in
 neural networks, kellerjordan.github.io/posts/muon.
 Jorgensen (1987), Exponential dispersion models, Journal of the Royal Statistical Society B 49.
@@ -74,17 +88,21 @@ Karampatziakis, Langford (2011), Online importance weight aware updates, UAI.
 Kingma, Ba (2015), Adam: a method for stochastic optimization, ICLR.
 Koenker, Bassett (1978), Regression quantiles, Econometrica 46(1).
 Kulis, Bartlett (2010), Implicit online learning, ICML.
+LeCun, Bottou, Orr, Müller (1998), Efficient backprop, Neural networks: tricks of the trade.
 Lin, Goyal, Girshick, He, Dollar (2017), Focal loss for dense object detection, ICCV.
 Liu, Jiang, He, Chen, Liu, Gao, Han (2020), On the variance of the adaptive learning rate and
 beyond, ICLR.
 Liu, Su, and others (2025), Muon is scalable for LLM training, arXiv:2502.16982.
 Loshchilov, Hutter (2019), Decoupled weight decay regularization, ICLR.
+Maas, Hannun, Ng (2013), Rectifier nonlinearities improve neural network acoustic models, ICML
+workshop on deep learning for audio, speech and language processing.
 Mächler (2012), Accurately computing log(1 - exp(-|a|)), vignette of the R package Rmpfr.
 Marsaglia (2003), Xorshift RNGs, Journal of Statistical Software 8(14).
 McMahan, Holt, Sculley, Young, and others (2013), Ad click prediction: a view from the trenches,
 KDD.
 McMahan, Streeter (2010), Adaptive bound optimization for online convex optimization, COLT.
 Mishchenko, Defazio (2024), Prodigy: an expeditiously adaptive parameter-free learner, ICML.
+Nair, Hinton (2010), Rectified linear units improve restricted Boltzmann machines, ICML.
 Nelder, Wedderburn (1972), Generalized linear models, Journal of the Royal Statistical Society A
 135(3).
 Newey, Powell (1987), Asymmetric least squares estimation and testing, Econometrica 55(4).
@@ -100,10 +118,16 @@ Robbins, Monro (1951), A stochastic approximation method, Ann. Math. Statist. 22
 Rosenblatt (1958), The perceptron: a probabilistic model for information storage and organization
 in the brain, Psychological Review 65(6).
 Ross, Mineiro, Langford (2013), Normalized online learning, UAI.
+Rumelhart, Hinton, Williams (1986), Learning representations by back-propagating errors, Nature 323.
 Shalev-Shwartz, Singer, Srebro (2007), Pegasos: primal estimated sub-gradient solver for SVM, ICML.
 Shazeer, Stern (2018), Adafactor: adaptive learning rates with sublinear memory cost, ICML.
+Srivastava, Hinton, Krizhevsky, Sutskever, Salakhutdinov (2014), Dropout: a simple way to prevent
+neural networks from overfitting, Journal of Machine Learning Research 15.
+Steele, Lea, Flood (2014), Fast splittable pseudorandom number generators, OOPSLA.
 Sutskever, Martens, Dahl, Hinton (2013), On the importance of initialization and momentum in deep
 learning, ICML.
+Szegedy, Vanhoucke, Ioffe, Shlens, Wojna (2016), Rethinking the Inception architecture for computer
+vision, CVPR.
 Tieleman, Hinton (2012), Lecture 6.5: RMSProp, Coursera: Neural networks for machine learning.
 Vapnik (1995), The nature of statistical learning theory, Springer.
 Tsuruoka, Tsujii, Ananiadou (2009), Stochastic gradient descent training for L1-regularized
@@ -134,6 +158,19 @@ stepsizes by the belief in observed gradients, NeurIPS.
 
 from collections.abc import Callable
 
+from . import network
+from .activations import (
+    ACTIVATIONS,
+    elu,
+    gelu,
+    identity,
+    leaky_relu,
+    logistic,
+    relu,
+    silu,
+    softplus,
+    tanh,
+)
 from .hashing import feature_of_pair, hashed_row
 from .linear_model import (
     cut_off,
@@ -174,6 +211,17 @@ from .schedules import SCHEDULES, constant, invscaling, optimal
 from .transforms import adaptive_clip, box, centralize, l1_ball, l2_ball, lookahead, simplex
 
 __all__ = [
+    "tanh",
+    "softplus",
+    "silu",
+    "relu",
+    "network",
+    "logistic",
+    "leaky_relu",
+    "identity",
+    "gelu",
+    "elu",
+    "ACTIVATIONS",
     "BLOCK",
     "LOSSES",
     "ONLINE_RULES",
