@@ -39,6 +39,13 @@ const fgd_loss_info fgd_losses[] = {
 };
 const int fgd_n_losses = (int)(sizeof fgd_losses / sizeof *fgd_losses);
 
+const fgd_activation_info fgd_activations[] = {
+#define ACTIVATION(name, parameter, value, kept) {#name, {parameter, value, FGD_NONNEGATIVE}},
+    FGD_ACTIVATION_RULES(ACTIVATION)
+#undef ACTIVATION
+};
+const int fgd_n_activations = (int)(sizeof fgd_activations / sizeof *fgd_activations);
+
 /* ------------------------------------------------------------------------------------------ instruction sets */
 
 /* FGD_ISAS(ROW) comes from CMake, worst first: ROW(name, condition that the processor must meet) */

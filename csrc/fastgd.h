@@ -103,10 +103,17 @@ typedef struct {
     const char *link;         /* "identity", "log" or "logit" */
 } fgd_loss_info;              /* what the words mean stands in loss_rules.h */
 
+typedef struct {
+    const char *name;
+    fgd_hyper_info parameter; /* the activation's own; its name is "" if it has none */
+} fgd_activation_info;
+
 extern const fgd_rule_info fgd_rules[];
 extern const int fgd_n_rules;
 extern const fgd_loss_info fgd_losses[];
 extern const int fgd_n_losses;
+extern const fgd_activation_info fgd_activations[];
+extern const int fgd_n_activations;
 
 /* ------------------------------------------------------------------------------------------------ optimizers */
 
@@ -344,6 +351,69 @@ typedef struct {
     const void *zeros; /* (n_outputs,) */
 } fgd_reduction;
 
+/* ---------------------------------------------------------------------------------------------------- networks */
+
+typedef enum { FGD_NO_NORM = 0, FGD_BATCH_NORM = 1, FGD_LAYER_NORM = 2 } fgd_norm;
+typedef enum { FGD_WEIGHT = 0, FGD_BIAS = 1, FGD_GAMMA = 2, FGD_BETA = 3, FGD_LAYER_PARAMS = 4 } fgd_layer_param;
+
+/* z = x W + b -> norm -> activation -> dropout -> + x if it skips. W is (inputs, outputs), all else (outputs,). */
+typedef struct {
+    ptrdiff_t inputs, outputs;
+    int activation; /* row of fgd_activations */
+    double parameter;
+    int norm; /* fgd_norm */
+    int skip;
+    double dropout;                 /* probability that an output becomes zero */
+    void *params[FGD_LAYER_PARAMS]; /* NULL: it has none */
+    void *grads[FGD_LAYER_PARAMS];
+    int trained[FGD_LAYER_PARAMS]; /* its number among the optimizer's tensors; -1: it rests */
+    void *running_mean, *running_var;
+} fgd_layer;
+
+/* the losses of networks that are no row of fgd_losses: softmax over the outputs, whose y is the number of the one that
+ * is right; and of each output by itself the logistic loss of y from 0 to 1 */
+enum { FGD_SOFTMAX = -1, FGD_SIGMOID = -2 };
+typedef enum { FGD_LINK_IDENTITY = 0, FGD_LINK_LOG = 1, FGD_LINK_LOGIT = 2, FGD_LINK_SOFTMAX = 3 } fgd_link;
+
+typedef struct {
+    const fgd_layer *layers;
+    int n_layers, loss; /* row of fgd_losses, or one of the above */
+    double loss_parameter, label_smoothing;
+    int training;  /* do norms take the batch's statistics, and does dropout drop? */
+    uint64_t seed; /* of dropout, */
+    int64_t pass;  /* with how many batches have been passed through before */
+} fgd_network;
+
+/* The batches of a call: the rows at positions [start, stop) of an order, which is of rows; NULL: in the order of X. y
+ * has as many numbers for each row as the network has outputs; with FGD_SOFTMAX one. The objective is the mean of the
+ * weighted losses, plus alpha / 2 times the sum of squares of all W, divided by the sum of the weights. */
+typedef struct {
+    const void *X, *y, *sample_weight;
+    const void *indptr, *indices; /* as of fgd_rows */
+    int wide;
+    const int64_t *order;
+    ptrdiff_t n_rows, most_values; /* of a sparse matrix: that a batch can have */
+    ptrdiff_t batch_size, start, stop;
+    double alpha;
+} fgd_batches;
+
+/* The optimizer that takes a step after each batch. Its tensors are of the network's parameters and gradients. */
+typedef struct {
+    fgd_report *report;
+    fgd_tensor *tensors;
+    fgd_plan *plans;
+    double *sums;
+    void *room;
+    fgd_group *groups;
+    fgd_options *options;
+    ptrdiff_t n_tensors, n_groups;
+    const double *hypers;          /* of each step and group FGD_MAX_HYPERS; NULL: always those of the groups, */
+    const double *average_weights; /* and of each step */
+    int64_t t, period;             /* steps taken before; between those that look ahead, 0 for never */
+    int skips;                     /* a batch whose gradient is not finite; else it ends the call */
+    ptrdiff_t n_steps, n_skipped;  /* of this call */
+} fgd_descent;
+
 /* ------------------------------------------------------------------------------------------------ the kernels */
 
 typedef struct {
@@ -413,6 +483,19 @@ typedef struct {
                                       ptrdiff_t start, ptrdiff_t stop, ptrdiff_t batch, ptrdiff_t room);
     void (*interact)(const fgd_interacted *made, ptrdiff_t n_made, const fgd_rows *rows, const fgd_interactions *pairs,
                      int threads);
+    /* Networks. Passes the batches through, and back: with an optimizer a step follows each, without one the last
+     * batch's gradients remain. Adds to sums[0] and sums[1] each batch's loss and penalty, times its rows. scratch
+     * holds network_scratch() bytes, aligned to 64. FGD_NOT_FINITE, FGD_DIVERGED: as after the last good step; *failed
+     * is the number of the batch in this call. */
+    fgd_status (*train_network)(double *sums, ptrdiff_t *failed, void *scratch, const fgd_network *network,
+                                const fgd_batches *batches, fgd_descent *descent, int threads);
+    size_t (*network_scratch)(const fgd_network *network, const fgd_batches *batches, int threads);
+    /* out (n_rows, outputs) of all rows, in the order of X, through the link */
+    void (*predict)(void *out, void *scratch, const fgd_network *network, const fgd_batches *rows, int link,
+                    int threads);
+    size_t (*predict_scratch)(const fgd_network *network, int threads);
+    /* an activation and its slope, one by one */
+    void (*activate)(void *value, void *slope, const void *x, int activation, double parameter, ptrdiff_t n);
     /* reductions */
     int (*all_finite)(const void *x, ptrdiff_t n);
     double (*sum)(const void *x, ptrdiff_t n);

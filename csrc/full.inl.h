@@ -33,7 +33,7 @@ static double N(group_softmax)(T *p, const T *y, const T *weight, const T *b, pt
 {
     T values[FGD_CLASS_ROWS], padded[FGD_CLASS_ROWS] = {0};
     memcpy(padded, y, (size_t)n * sizeof(T));
-    N(softmax_rows)(p, values, padded, b, outputs);
+    N(softmax_rows)(p, values, padded, b, outputs, 0);
     double loss = 0;
     for (ptrdiff_t i = 0; i < n; i++) loss += (double)(values[i] * weight[i]);
     for (ptrdiff_t k = 0; k < outputs; k++)

@@ -14,13 +14,10 @@
 
 typedef T N(path)(T y, T p, T e, T d, T h, T s);
 
-/* (exp(x) - 1) / x; near zero 1 + x/2 (1 + x/3 (1 + ...)) */
+/* (exp(x) - 1) / x */
 FGD_INLINE T N(mean_growth)(T x)
 {
-    if (x > (T)0.35 || x < (T)-0.35) return (N(exp)(x) - 1) / x;
-    T a = 1;
-    for (int k = MANTISSA_BITS > 23 ? 13 : 8; k > 1; k--) a = 1 + a * (x * ((T)1 / (T)k));
-    return a;
+    return x > (T)0.35 || x < (T)-0.35 ? (N(exp)(x) - 1) / x : N(mean_growth_near_zero)(x);
 }
 
 /* log(1 + x) of x > -1. Near zero the error of log cancels that of the sum (Kahan; Higham, "Accuracy and stability of

@@ -8,19 +8,19 @@
 #include "matrix.h"
 #include "parallel.h"
 #include "rules.h"
+#include "step.h"
 #include "tuning.h"
 
 #include "sampler.inl.h"
 
-#define JOIN_(a, b) a##_##b
-#define JOIN(a, b) JOIN_(a, b)
+#include "multiply.h"
 
 #include "lanes.inl.h" /* its words that do not depend on the dtype */
 
 #include "convert.inl.h"
 
 #define T float
-#define N(name) JOIN(name, f32)
+#define N(name) FGD_JOIN(name, f32)
 #define SQRT sqrtf
 #define BITS int32_t
 #define UBITS uint32_t
@@ -38,7 +38,7 @@
 #include "rooms.inl.h"
 
 #define T double
-#define N(name) JOIN(name, f64)
+#define N(name) FGD_JOIN(name, f64)
 #define SQRT sqrt
 #define BITS int64_t
 #define UBITS uint64_t
@@ -57,5 +57,5 @@
 
 #define STRING_(x) #x
 #define STRING(x) STRING_(x)
-extern const fgd_kernels JOIN(fgd_kernels, FGD_ISA);
-const fgd_kernels JOIN(fgd_kernels, FGD_ISA) = {STRING(FGD_ISA), {&kernels_f32, &kernels_f64}};
+extern const fgd_kernels FGD_JOIN(fgd_kernels, FGD_ISA);
+const fgd_kernels FGD_JOIN(fgd_kernels, FGD_ISA) = {STRING(FGD_ISA), {&kernels_f32, &kernels_f64}};

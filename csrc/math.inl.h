@@ -37,6 +37,24 @@ FGD_INLINE T N(exp)(T x)
     return e * N(exp2i)(shifted.i - ROUND_SHIFT_BITS);
 }
 
+/* (exp(x) - 1) / x for |x| <= 0.35: 1 + x/2 (1 + x/3 (1 + ...)) */
+FGD_INLINE T N(mean_growth_near_zero)(T x)
+{
+    T a = 1;
+    for (int k = MANTISSA_BITS > 23 ? 13 : 8; k > 1; k--) a = 1 + a * (x * ((T)1 / (T)k));
+    return a;
+}
+
+/* exp(x) - 1 */
+FGD_INLINE T N(expm1)(T x)
+{
+    const T near = x * N(mean_growth_near_zero)(x), far = N(exp)(x) - 1;
+    return x < (T)0.35 && x > (T)-0.35 ? near : far;
+}
+
+/* 1 / (1 + exp(-x)) */
+FGD_INLINE T N(logistic)(T x) { return 1 / (1 + N(exp)(-x)); }
+
 /* log(1 + u) for 0 <= u <= 1: 2 artanh(s), s = u / (2 + u) <= 1/3, by its series. */
 FGD_INLINE T N(log1p)(T u)
 {
@@ -63,4 +81,48 @@ FGD_INLINE T N(log)(T x)
     T a = 0;
     for (int i = LOG_TERMS; i >= 0; i--) a = a * q + (T)1 / (T)(2 * i + 1);
     return k * LN2_HIGH + (k * LN2_LOW + 2 * s * a);
+}
+
+/* The distribution function of the standard normal, 1/2 erfc(-x / sqrt(2)), by rational functions: Cody, "Rational
+ * Chebyshev approximations for the error function", Math. Comp. 23(107), 1969, of which the second is also good enough
+ * beyond its range, where exp(-x^2/2) is small. */
+FGD_INLINE T N(normal)(T x)
+{
+    const T z = x * (T)0.70710678118654752440, y = z < 0 ? -z : z, q = z * z;
+    const T near_above =
+        (((q * (T)1.85777706184603153e-1 + (T)3.16112374387056560e0) * q + (T)1.13864154151050156e2) * q +
+         (T)3.77485237685302021e2) *
+            q +
+        (T)3.20937758913846947e3;
+    const T near_below =
+        (((q + (T)2.36012909523441209e1) * q + (T)2.44024637934444173e2) * q + (T)1.28261652607737228e3) * q +
+        (T)2.84423683343917062e3;
+    const T above =
+        (((((((y * (T)2.15311535474403846e-8 + (T)5.64188496988670089e-1) * y + (T)8.88314979438837594e0) * y +
+             (T)6.61191906371416295e1) *
+                y +
+            (T)2.98635138197400131e2) *
+               y +
+           (T)8.81952221241769090e2) *
+              y +
+          (T)1.71204761263407058e3) *
+             y +
+         (T)2.05107837782607147e3) *
+            y +
+        (T)1.23033935479799725e3;
+    const T below =
+        (((((((y + (T)1.57449261107098347e1) * y + (T)1.17693950891312499e2) * y + (T)5.37181101862009858e2) * y +
+            (T)1.62138957456669019e3) *
+               y +
+           (T)3.29079923573345963e3) *
+              y +
+          (T)4.36261909014324716e3) *
+             y +
+         (T)3.43936767414372164e3) *
+            y +
+        (T)1.23033935480374942e3;
+    const T near = (T)0.5 + (T)0.5 * (z * (near_above / near_below));
+    const T tail = (T)0.5 * (N(exp)(-q) * (above / below));
+    const T far = z < 0 ? tail : 1 - tail;
+    return y <= (T)0.46875 ? near : far;
 }

@@ -61,19 +61,20 @@ SUM_OF(sum_doubles, double, WIDE)
 #undef WIDE
 #undef SQUARE
 
-/* the sum of the squares of x - y */
-static double N(sum_squared_differences)(const T *restrict x, const T *restrict y, ptrdiff_t n)
-{
-    double sums[N(SUMS)] = {0};
-    ptrdiff_t i = 0;
-    for (; i + N(SUMS) <= n; i += N(SUMS))
-        for (int k = 0; k < N(SUMS); k++) {
-            const double d = (double)(x[i + k] - y[i + k]);
-            sums[k] += d * d;
-        }
-    for (int k = 0; i < n; i++, k++) {
-        const double d = (double)(x[i] - y[i]);
-        sums[k] += d * d;
+#define SUM_OF_PAIRS(name, value)                                                                                      \
+    static double N(name)(const T *restrict x, const T *restrict y, ptrdiff_t n)                                       \
+    {                                                                                                                  \
+        double sums[N(SUMS)] = {0};                                                                                    \
+        ptrdiff_t i = 0;                                                                                               \
+        for (; i + N(SUMS) <= n; i += N(SUMS))                                                                         \
+            for (int k = 0; k < N(SUMS); k++) sums[k] += value(x[i + k], y[i + k]);                                    \
+        for (int k = 0; i < n; i++, k++) sums[k] += value(x[i], y[i]);                                                 \
+        return N(add_up)(sums);                                                                                        \
     }
-    return N(add_up)(sums);
-}
+#define PRODUCT(x, y) ((double)(x) * (double)(y))
+#define SQUARED_DIFFERENCE(x, y) ((double)((x) - (y)) * (double)((x) - (y)))
+SUM_OF_PAIRS(dot_wide, PRODUCT)
+SUM_OF_PAIRS(sum_squared_differences, SQUARED_DIFFERENCE)
+#undef SUM_OF_PAIRS
+#undef PRODUCT
+#undef SQUARED_DIFFERENCE

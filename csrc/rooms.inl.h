@@ -10,6 +10,7 @@
 #include "product.inl.h"
 #include "muon.inl.h"
 #include "loss_rules.h"
+#include "activation_rules.h"
 #include "linear.inl.h"
 #include "rows.inl.h"
 #include "softmax.inl.h"
@@ -21,6 +22,8 @@
 #include "full.inl.h"
 #include "reduced.inl.h"
 #include "interact.inl.h"
+#include "layers.inl.h"
+#include "mlp.inl.h"
 
 static const fgd_typed_kernels N(kernels) = {
     .prepare = N(prepare),
@@ -54,6 +57,11 @@ static const fgd_typed_kernels N(kernels) = {
     .longest_row = N(longest_row),
     .measure_interactions = N(measure_interactions),
     .interact = N(interact),
+    .train_network = N(train_network),
+    .network_scratch = N(network_scratch),
+    .predict = N(predict_network),
+    .predict_scratch = N(predict_scratch),
+    .activate = N(activate),
     .all_finite = N(all_finite),
     .sum = N(sum_all),
     .vectors = N(vectors),

@@ -2,6 +2,7 @@
 #ifndef FASTGD_RULES_H
 #define FASTGD_RULES_H
 
+#include "activation_rules.h"
 #include "loss_rules.h"
 #include "optim_rules.h"
 

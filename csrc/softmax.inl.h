@@ -3,13 +3,16 @@
  * (Bishop, "Pattern recognition and machine learning", 2006, eq. 4.104-4.109). Rows are read once for all classes. */
 
 /* Predictions of FGD_CLASS_ROWS rows, class by class: (classes, FGD_CLASS_ROWS), without the intercepts. They become
- * the derivatives, and `values` the losses; neither is finite if a prediction is not. y is the number of a class. */
+ * the derivatives, and `values` the losses; neither is finite if a prediction is not. y is the number of a class, which
+ * is expected with probability 1 - smoothing, and else any (Szegedy, Vanhoucke, Ioffe, Shlens, Wojna, "Rethinking the
+ * Inception architecture for computer vision", CVPR 2016, section 7). */
 static void N(softmax_rows)(T *restrict p, T *restrict values, const T *restrict y, const T *restrict b,
-                            ptrdiff_t classes)
+                            ptrdiff_t classes, T smoothing)
 {
     enum { R = FGD_CLASS_ROWS };
-    T largest[R], of_y[R], sum[R];
-    for (int r = 0; r < R; r++) largest[r] = p[r] + b[0], of_y[r] = 0, sum[r] = 0;
+    const T right = 1 - smoothing, any = smoothing / (T)classes;
+    T largest[R], of_y[R], of_any[R], sum[R];
+    for (int r = 0; r < R; r++) largest[r] = p[r] + b[0], of_y[r] = 0, of_any[r] = 0, sum[r] = 0;
     for (ptrdiff_t k = 0; k < classes; k++)
         for (int r = 0; r < R; r++) {
             const T score = p[k * R + r] + b[k];
@@ -20,12 +23,13 @@ static void N(softmax_rows)(T *restrict p, T *restrict values, const T *restrict
         for (int r = 0; r < R; r++) {
             const T score = p[k * R + r] - largest[r]; /* NaN if both are infinite */
             of_y[r] = y[r] == (T)k ? score : of_y[r];
+            of_any[r] += any * score;
             p[k * R + r] = N(exp)(score);
             sum[r] += p[k * R + r];
         }
-    for (int r = 0; r < R; r++) values[r] = N(log)(sum[r]) - of_y[r] + (sum[r] - sum[r]);
+    for (int r = 0; r < R; r++) values[r] = N(log)(sum[r]) - (right * of_y[r] + of_any[r]) + (sum[r] - sum[r]);
     for (ptrdiff_t k = 0; k < classes; k++)
-        for (int r = 0; r < R; r++) p[k * R + r] = p[k * R + r] / sum[r] - (y[r] == (T)k ? 1 : 0);
+        for (int r = 0; r < R; r++) p[k * R + r] = p[k * R + r] / sum[r] - (any + (y[r] == (T)k ? right : 0));
 }
 
 /* Weighs derivatives and losses of `length` rows, clears those of the others, and adds up: *loss, and gradient_b of
@@ -58,7 +62,7 @@ static void N(softmax_of_rows)(T *restrict d, T *gradient_b, double *loss, T *re
         memset(p, 0, (size_t)(classes * R) * sizeof(T));
         for (ptrdiff_t r = 0; r < rows; r++)
             for (ptrdiff_t k = 0; k < classes; k++) p[k * R + r] = scale * d[(first + r) * classes + k];
-        N(softmax_rows)(p, values, y + first, b, classes);
+        N(softmax_rows)(p, values, y + first, b, classes, 0);
         N(sum_softmax)(gradient_b, loss, p, values, sample_weight + first, rows, classes);
         for (ptrdiff_t r = 0; r < rows; r++)
             for (ptrdiff_t k = 0; k < classes; k++) d[(first + r) * classes + k] = p[k * R + r];
@@ -84,7 +88,7 @@ static void N(add_softmax_gradient)(T *gradient, T *gradient_b, double *loss, T 
         for (ptrdiff_t k = 1; k < classes; k++)
             for (ptrdiff_t i = 0; i < g.whole; i += 4)
                 N(dot4)(p + k * R + i, part->w + k * padded, g.x + i, g.last + i, NULL, v);
-        N(softmax_rows)(p, values, g.y, part->b, classes);
+        N(softmax_rows)(p, values, g.y, part->b, classes, 0);
         N(sum_softmax)(gradient_b, loss, p, values, g.sample_weight, g.length, classes);
         for (ptrdiff_t i = 0; i < g.whole; i += 4) N(add4)(gradient, p + i, g.x + i, g.last + i, g.far + i, v);
         for (ptrdiff_t k = 1; k < classes; k++)

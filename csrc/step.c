@@ -5,31 +5,13 @@
  * The list is cut into chunks that depend on the tensors alone. Each thread takes neighbouring chunks, the same in both
  * passes, so that the gradients of the second are still in its caches; sums over chunks are added in order. Nothing of
  * the caller's is written to before the gradients are known to be good. */
+#include "step.h"
+
 #include "chunks.h"
-#include "matrix.h"
 #include "parallel.h"
 
 #include <math.h>
 #include <string.h>
-
-typedef struct {
-    fgd_tensor *tensors;
-    ptrdiff_t n_tensors, total[2];
-    const fgd_group *groups;
-    const fgd_options *options;
-    fgd_plan *plans;
-    double *sums; /* two for each chunk, in order, then two for each unit, then the means of matrices */
-    fgd_report *report;
-    fgd_pass pass;
-    fgd_matrices matrices;
-    int needs_norm, measures, folds;
-    ptrdiff_t n_plans;
-    double listed[2];        /* the measures of all tensors together, */
-    const fgd_tensor *known; /* one of those whose rule is LISTWISE, if any has taken a step, */
-    const fgd_plan *leader;  /* and what they all keep afterwards */
-    fgd_status status;
-    fgd_atomic squared, united, folded, meant, measured, left;
-} fgd_job;
 
 static ptrdiff_t n_matrices(const fgd_tensor *t) { return t->rows ? t->size / (t->rows * t->columns) : 0; }
 
@@ -83,7 +65,7 @@ static int is_listed(const fgd_tensor *t, const fgd_group *groups)
     return rule_of(groups + t->group)->kind == FGD_LISTWISE;
 }
 
-static void find_known(fgd_job *job, const fgd_group *groups)
+static void find_known(fgd_step_job *job, const fgd_group *groups)
 {
     for (ptrdiff_t i = 0; i < job->n_tensors && !job->known; i++) {
         const fgd_tensor *t = job->tensors + i;
@@ -94,7 +76,7 @@ static void find_known(fgd_job *job, const fgd_group *groups)
 static int measures(int kind) { return kind > FGD_CODED && kind < FGD_MATRIX; }
 
 /* Finds or makes the plan of every tensor that takes part. */
-static void make_plans(fgd_job *job)
+static void make_plans(fgd_step_job *job)
 {
     const fgd_group *groups = job->groups;
     for (ptrdiff_t i = 0; i < job->n_tensors; i++) {
@@ -132,7 +114,7 @@ static void make_plans(fgd_job *job)
     }
 }
 
-static void keep(fgd_job *job, const fgd_group *groups)
+static void keep(fgd_step_job *job, const fgd_group *groups)
 {
     for (ptrdiff_t i = 0; i < job->n_tensors; i++) {
         fgd_tensor *t = job->tensors + i;
@@ -148,7 +130,7 @@ enum { GRADS = 0, ALL = 1 }; /* a pass over the gradients, over all that the ste
 
 /* How many elements of a tensor a pass visits. Where the gradient has some rows, the others are visited for the sake of
  * averages and slow weights alone. */
-static ptrdiff_t size_in(const fgd_job *job, const fgd_tensor *t, int pass)
+static ptrdiff_t size_in(const fgd_step_job *job, const fgd_tensor *t, int pass)
 {
     return t->index && !(pass == ALL && fgd_needs_all(t, &job->pass)) ? t->n_index * t->row : t->size;
 }
@@ -158,12 +140,12 @@ typedef struct {
 } fgd_share;
 
 /* where thread `me` of `all` begins */
-static ptrdiff_t share(const fgd_job *job, int pass, int me, int all)
+static ptrdiff_t share(const fgd_step_job *job, int pass, int me, int all)
 {
     return me == all ? job->total[pass] : (ptrdiff_t)((double)job->total[pass] * me / all);
 }
 
-static void square_chunk(fgd_job *job, const fgd_tensor *t, ptrdiff_t first, ptrdiff_t n, double *sum)
+static void square_chunk(fgd_step_job *job, const fgd_tensor *t, ptrdiff_t first, ptrdiff_t n, double *sum)
 {
     (void)job;
     const fgd_typed_kernels *kernels = fgd_active->dtype[t->dtype];
@@ -173,26 +155,26 @@ static void square_chunk(fgd_job *job, const fgd_tensor *t, ptrdiff_t first, ptr
                     : kernels->sum_squares(grad + (size_t)first * fgd_element_size(t->dtype), n);
 }
 
-static void measure_chunk(fgd_job *job, const fgd_tensor *t, ptrdiff_t first, ptrdiff_t n, double *sums)
+static void measure_chunk(fgd_step_job *job, const fgd_tensor *t, ptrdiff_t first, ptrdiff_t n, double *sums)
 {
     const fgd_typed_kernels *kernels = fgd_active->dtype[t->dtype];
     if (t->grad && measures(job->plans[t->plan].kind))
         (t->low ? kernels->measure_low : kernels->measure)(sums, t, job->plans + t->plan, &job->pass, first, n);
 }
 
-static void fold_chunk(fgd_job *job, const fgd_tensor *t, ptrdiff_t first, ptrdiff_t n, double *sums)
+static void fold_chunk(fgd_step_job *job, const fgd_tensor *t, ptrdiff_t first, ptrdiff_t n, double *sums)
 {
     (void)sums;
     if (t->grad && t->rows) fgd_active->dtype[t->dtype]->fold(t, job->plans + t->plan, &job->pass, first, n);
 }
 
-static void mean_chunk(fgd_job *job, const fgd_tensor *t, ptrdiff_t first, ptrdiff_t n, double *sums)
+static void mean_chunk(fgd_step_job *job, const fgd_tensor *t, ptrdiff_t first, ptrdiff_t n, double *sums)
 {
     (void)job, (void)sums;
     if (t->grad && t->rows) fgd_active->dtype[t->dtype]->mean(t, first, n);
 }
 
-static void update_chunk(fgd_job *job, const fgd_tensor *t, ptrdiff_t first, ptrdiff_t n, double *sum)
+static void update_chunk(fgd_step_job *job, const fgd_tensor *t, ptrdiff_t first, ptrdiff_t n, double *sum)
 {
     if (!t->grad && !(t->average && job->pass.average_weight != 0)) return;
     const fgd_plan *plan = t->grad ? job->plans + t->plan : NULL;
@@ -202,7 +184,7 @@ static void update_chunk(fgd_job *job, const fgd_tensor *t, ptrdiff_t first, ptr
     if (job->pass.norms) *sum = square;
 }
 
-static void average_chunk(fgd_job *job, const fgd_tensor *t, ptrdiff_t first, ptrdiff_t n, double *sum)
+static void average_chunk(fgd_step_job *job, const fgd_tensor *t, ptrdiff_t first, ptrdiff_t n, double *sum)
 {
     (void)sum;
     if (t->grad && t->average && job->groups[t->group].averages_wait)
@@ -210,8 +192,8 @@ static void average_chunk(fgd_job *job, const fgd_tensor *t, ptrdiff_t first, pt
 }
 
 /* Does `work` on the chunks of one thread's share of the list, as if its tensors lay end to end. */
-static void for_chunks(fgd_job *job, int pass, fgd_share mine, ptrdiff_t length,
-                       void (*work)(fgd_job *, const fgd_tensor *, ptrdiff_t, ptrdiff_t, double *))
+static void for_chunks(fgd_step_job *job, int pass, fgd_share mine, ptrdiff_t length,
+                       void (*work)(fgd_step_job *, const fgd_tensor *, ptrdiff_t, ptrdiff_t, double *))
 {
     const ptrdiff_t first = share(job, pass, mine.me, mine.all), end = share(job, pass, mine.me + 1, mine.all);
     ptrdiff_t before = 0;
@@ -231,7 +213,7 @@ static void for_chunks(fgd_job *job, int pass, fgd_share mine, ptrdiff_t length,
 
 /* ------------------------------------------------------------------------------------------- between the passes */
 
-static double total_of(const fgd_job *job, int pass)
+static double total_of(const fgd_step_job *job, int pass)
 {
     ptrdiff_t n = 0;
     for (ptrdiff_t i = 0; i < job->n_tensors; i++) n += fgd_n_chunks(size_in(job, job->tensors + i, pass));
@@ -241,7 +223,7 @@ static double total_of(const fgd_job *job, int pass)
 }
 
 /* The first tensor whose gradient is not finite. Squares of finite numbers may overflow in float64. */
-static ptrdiff_t find_not_finite(const fgd_job *job)
+static ptrdiff_t find_not_finite(const fgd_step_job *job)
 {
     for (ptrdiff_t i = 0; i < job->n_tensors; i++) {
         const fgd_tensor *t = job->tensors + i;
@@ -253,7 +235,7 @@ static ptrdiff_t find_not_finite(const fgd_job *job)
 }
 
 /* What the norm of the gradients means for the update. */
-static void decide(fgd_job *job)
+static void decide(fgd_step_job *job)
 {
     const fgd_options *o = job->options;
     double clip = 1;
@@ -273,7 +255,7 @@ static void decide(fgd_job *job)
 }
 
 /* Measures the units that begin at the elements [first, end) of the list, if the elements of each lay together. */
-static void measure_units(fgd_job *job, ptrdiff_t first, ptrdiff_t end)
+static void measure_units(fgd_step_job *job, ptrdiff_t first, ptrdiff_t end)
 {
     ptrdiff_t before = 0;
     double *by_unit = job->sums + n_chunk_sums(job->tensors, job->n_tensors);
@@ -290,7 +272,7 @@ static void measure_units(fgd_job *job, ptrdiff_t first, ptrdiff_t end)
 }
 
 /* Tells each tensor where its units' measures are. */
-static void hand_out_units(fgd_job *job)
+static void hand_out_units(fgd_step_job *job)
 {
     double *by_unit = job->sums + n_chunk_sums(job->tensors, job->n_tensors);
     for (ptrdiff_t i = 0; i < job->n_tensors; i++) {
@@ -300,14 +282,14 @@ static void hand_out_units(fgd_job *job)
 }
 
 /* Gives each tensor the last room for the means of its matrices. */
-static void hand_out_means(fgd_job *job)
+static void hand_out_means(fgd_step_job *job)
 {
     double *means = job->sums + fgd_n_sums(job->tensors, job->options, job->n_tensors);
     for (ptrdiff_t i = job->n_tensors - 1; i >= 0; i--) job->tensors[i].means = means -= n_matrices(job->tensors + i);
 }
 
 /* Adds up the measures of each tensor, and of all whose rule is LISTWISE. */
-static void add_measures(fgd_job *job)
+static void add_measures(fgd_step_job *job)
 {
     const double *sums = job->sums;
     for (ptrdiff_t i = 0; i < job->n_tensors; i++) {
@@ -327,7 +309,7 @@ static void add_measures(fgd_job *job)
 /* --------------------------------------------------------------------------------------------------- the threads */
 
 /* Waits for all; what lies between two passes is done by the last to arrive. */
-static void between(fgd_job *job, fgd_atomic *arrived, int all, void (*todo)(fgd_job *))
+static void between(fgd_step_job *job, fgd_atomic *arrived, int all, void (*todo)(fgd_step_job *))
 {
     if (FGD_ADD(*arrived, 1) + 1 == all) {
         todo(job);
@@ -337,9 +319,9 @@ static void between(fgd_job *job, fgd_atomic *arrived, int all, void (*todo)(fgd
     }
 }
 
-static void nothing(fgd_job *job) { (void)job; }
+static void nothing(fgd_step_job *job) { (void)job; }
 
-static void work(fgd_job *job, int me, int all)
+void fgd_work_on_step(fgd_step_job *job, int me, int all)
 {
     const fgd_share mine = {me, all};
     if (job->needs_norm) {
@@ -367,52 +349,64 @@ static void work(fgd_job *job, int me, int all)
     fgd_meet(&job->left, all);
 }
 
+void fgd_open_step(fgd_step_job *job, fgd_report *report, fgd_tensor *tensors, fgd_plan *plans, double *sums,
+                   void *room, const fgd_group *groups, const fgd_options *options, ptrdiff_t n_tensors)
+{
+    *job = (fgd_step_job){.tensors = tensors,
+                          .n_tensors = n_tensors,
+                          .groups = groups,
+                          .options = options,
+                          .plans = plans,
+                          .sums = sums,
+                          .report = report,
+                          .status = FGD_OK};
+    *report = (fgd_report){NAN, 1, NAN, -1};
+    hand_out_means(job);
+    job->needs_norm = options->guard || options->norms || options->max_norm < INFINITY;
+    job->pass = (fgd_pass){.agc = options->agc,
+                           .clip_value = options->clip_value,
+                           .units = has_units(options),
+                           .centralize = options->centralize,
+                           .slow_weight = options->slow_weight,
+                           .looks_ahead = options->looks_ahead,
+                           .average_weight = options->average_weight,
+                           .zero_grads = options->zero_grads,
+                           .norms = options->norms,
+                           .step = options->step};
+    find_known(job, groups);
+    make_plans(job);
+    for (int pass = GRADS; pass <= ALL; pass++)
+        for (ptrdiff_t i = 0; i < n_tensors; i++) job->total[pass] += size_in(job, tensors + i, pass);
+    fgd_find_matrices(&job->matrices, tensors, plans, room, n_tensors);
+    if (!job->needs_norm) decide(job);
+}
+
+fgd_status fgd_close_step(fgd_step_job *job)
+{
+    if (job->status != FGD_OK) return job->status;
+    if (job->options->norms) job->report->update_norm = sqrt(total_of(job, ALL));
+    keep(job, job->groups);
+    return FGD_OK;
+}
+
 fgd_status fgd_step(fgd_report *report, fgd_tensor *tensors, fgd_plan *plans, double *sums, void *room,
                     const fgd_group *groups, const fgd_options *options, ptrdiff_t n_tensors, int threads)
 {
-    fgd_job job = {.tensors = tensors,
-                   .n_tensors = n_tensors,
-                   .groups = groups,
-                   .options = options,
-                   .plans = plans,
-                   .sums = sums,
-                   .report = report,
-                   .status = FGD_OK};
-    *report = (fgd_report){NAN, 1, NAN, -1};
-    hand_out_means(&job);
-    job.needs_norm = options->guard || options->norms || options->max_norm < INFINITY;
-    job.pass = (fgd_pass){.agc = options->agc,
-                          .clip_value = options->clip_value,
-                          .units = has_units(options),
-                          .centralize = options->centralize,
-                          .slow_weight = options->slow_weight,
-                          .looks_ahead = options->looks_ahead,
-                          .average_weight = options->average_weight,
-                          .zero_grads = options->zero_grads,
-                          .norms = options->norms,
-                          .step = options->step};
-    find_known(&job, groups);
-    make_plans(&job);
-    for (int pass = GRADS; pass <= ALL; pass++)
-        for (ptrdiff_t i = 0; i < n_tensors; i++) job.total[pass] += size_in(&job, tensors + i, pass);
-    fgd_find_matrices(&job.matrices, tensors, plans, room, n_tensors);
-    if (!job.needs_norm) decide(&job);
+    fgd_step_job job;
+    fgd_open_step(&job, report, tensors, plans, sums, room, groups, options, n_tensors);
     const double size = (double)job.total[ALL] + job.matrices.work / FGD_PRODUCTS_PER_ELEMENT;
     const int team = fgd_team(threads, size, FGD_SERIAL_STEP);
     fgd_share_matrices(&job.matrices, team);
     if (team > 1) {
         FGD_PARALLEL(team)
-        work(&job, FGD_THREAD, FGD_TEAM);
+        fgd_work_on_step(&job, FGD_THREAD, FGD_TEAM);
     } else {
-        work(&job, 0, 1);
+        fgd_work_on_step(&job, 0, 1);
     }
-    if (job.status != FGD_OK) return job.status;
-    if (options->norms) report->update_norm = sqrt(total_of(&job, ALL));
-    keep(&job, groups);
-    return FGD_OK;
+    return fgd_close_step(&job);
 }
 
-static void work_on_averages(fgd_job *job, int me, int all)
+static void work_on_averages(fgd_step_job *job, int me, int all)
 {
     const fgd_share mine = {me, all};
     for_chunks(job, ALL, mine, job->total[ALL], average_chunk);
@@ -422,11 +416,11 @@ static void work_on_averages(fgd_job *job, int me, int all)
 void fgd_average(fgd_tensor *tensors, const fgd_group *groups, const fgd_options *options, ptrdiff_t n_tensors,
                  int threads)
 {
-    fgd_job job = {.tensors = tensors,
-                   .n_tensors = n_tensors,
-                   .groups = groups,
-                   .options = options,
-                   .pass = {.average_weight = options->average_weight}};
+    fgd_step_job job = {.tensors = tensors,
+                        .n_tensors = n_tensors,
+                        .groups = groups,
+                        .options = options,
+                        .pass = {.average_weight = options->average_weight}};
     for (ptrdiff_t i = 0; i < n_tensors; i++) job.total[ALL] += size_in(&job, tensors + i, ALL);
     const int team = fgd_team(threads, (double)job.total[ALL], FGD_SERIAL_STEP);
     if (team > 1) {

@@ -46,7 +46,13 @@ enum {
     FGD_CODE_RUN = 16,          /* words whose elements are worked on between two prefetches */
     FGD_FOLD = 256,             /* rows or columns whose squares are summed together */
     FGD_DEPTH = 256,            /* products: terms that are summed together, */
-    FGD_PANEL_BYTES = 32768,    /* and so many pairs of registers of them, at home in the first-level cache */
+    FGD_PANEL_BYTES = 32768,    /* and so many pairs of registers of them, at home in the first-level cache; */
+    FGD_PRODUCT_ROWS = 256,     /* so many rows at a time, */
+    FGD_ROW_BYTES = 2048,       /* and a factor whose rows are longer than this is copied for more than two tiles */
+    FGD_NETWORK_TILE = 8,       /* networks: a thread's rows of a batch, and inputs of a part, are multiples of this; */
+    FGD_PART_ELEMENTS = 4096,   /* a part of a layer's weights has about so many, at home in the first-level cache, */
+    FGD_PART_STEP = 16,         /* whose step costs as much as so many rows of their gradient; */
+    FGD_PREDICT_ROWS = 64,      /* rows that are predicted at a time */
     FGD_GRAM_STEPS = 3,         /* Newton-Schulz: iterations on one Gram matrix, */
     FGD_GRAM_STEPS_LONG = 5     /* and in float32 on that of a long one */
 };
@@ -59,6 +65,7 @@ enum {
 #define FGD_SERIAL_SUM 262144.0
 #define FGD_SERIAL_BATCH 30000.0
 #define FGD_SERIAL_PRODUCTS 30000.0
+#define FGD_SERIAL_NETWORK 500000.0
 
 /* A pivot below this part of its column's square is rounding. */
 #define FGD_PIVOT 1e-12

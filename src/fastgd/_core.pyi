@@ -30,6 +30,24 @@ class _Loss(TypedDict):
     targets: str  # "sign", "real", "nonnegative", "positive" or "power", as in loss_rules.h
     link: str  # "identity", "log" or "logit"
 
+class _Activation(TypedDict):
+    number: int
+    parameter: str  # name of the activation's own parameter, "" if it has none; its
+    default: float
+    domain: str
+
+class _Layer(TypedDict):
+    inputs: int
+    outputs: int
+    activation: int
+    parameter: float
+    norm: int
+    skip: bool
+    dropout: float
+    params: Sequence[_Array | None]
+    grads: Sequence[_Array | None]
+    running: Sequence[_Array | None]
+
 class _BuildInfo(TypedDict):
     compiler: str
     openmp: bool
@@ -115,6 +133,8 @@ class Stepper:
         norms: bool,
     ) -> None: ...
     def set_projection(self, g: int, projection: Any) -> None: ...
+    @property
+    def projects_wholes(self) -> bool: ...
     def as_array(self, i: int) -> _Array: ...
     def set_lookahead(self, period: int, weight: float) -> None: ...
     def set_average_weight(self, weight: float) -> None: ...
@@ -292,3 +312,39 @@ def reduce_variance(
 def longest_row(X: _Rows, sample_weight: _Array | None) -> float: ...
 def all_finite(x: _Array) -> bool: ...
 def sum_all(x: _Array) -> float: ...
+
+ACTIVATIONS: dict[str, _Activation]
+NORMS: dict[str | None, int]
+SOFTMAX: int
+SIGMOID: int
+LINKS: dict[str, int]
+
+def activate(
+    activation: str, x: _Array, parameter: float | None = None
+) -> tuple[_Array, _Array]: ...
+
+@disjoint_base
+class Layers:
+    @property
+    def arrays(self) -> list[_Array | None]: ...
+    def __init__(
+        self, layers: list[_Layer], loss: int, loss_parameter: float, label_smoothing: float
+    ) -> None: ...
+    def run(
+        self,
+        X: _Array | CSR,
+        y: _Array,
+        sample_weight: _Array | None,
+        order: NDArray[np.int64] | None,
+        *,
+        batch_size: int,
+        start: int = 0,
+        stop: int | None = None,
+        alpha: float = 0.0,
+        training: bool = True,
+        seed: int = 0,
+        n_passes: int = 0,
+        stepper: Stepper | None = None,
+        n_threads: int = 0,
+    ) -> tuple[float, float, int]: ...
+    def predict(self, X: _Array | CSR, link: str, n_threads: int = 0) -> _Array: ...

@@ -16,7 +16,7 @@ from cpython.mem cimport PyMem_Calloc, PyMem_Free, PyMem_Realloc
 from cpython.object cimport PyObject, PyObject_TypeCheck, PyTypeObject
 from cpython.pycapsule cimport PyCapsule_GetPointer
 from libc.stddef cimport ptrdiff_t
-from libc.stdint cimport int64_t, uint32_t, uintptr_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t, uintptr_t
 from libc.math cimport INFINITY
 from libc.stdlib cimport qsort
 from libc.string cimport memcmp, memset, strcmp
@@ -233,6 +233,7 @@ def build_info():
 
 # ------------------------------------------------------------------------------------------ buffers
 cdef dict _dtypes = {"float32": c.FGD_FLOAT32, "float64": c.FGD_FLOAT64}
+cdef dict _dtype_names = {number: name for name, number in _dtypes.items()}
 
 
 cdef int _dtype_of(cnp.ndarray a) noexcept:
@@ -669,6 +670,7 @@ cdef double _at_least(double least, double given, str name) except? -1:
 
 
 include "_full.pxi"
+include "_network.pxi"
 
 
 # --------------------------------------------------------------------------------------- reductions

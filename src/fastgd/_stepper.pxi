@@ -265,6 +265,36 @@ cdef class Stepper:
         t.index, t.n_index = <const int64_t *>(indices if n else t), n  # NULL would be all rows
         t.row = t.size // max(of, 1)
 
+    cdef int _check_place(self, Py_ssize_t i) except -1:
+        """Refuse a parameter that is no longer where it was."""
+        cdef cnp.ndarray param = self.params[i]
+        if (cnp.PyArray_DATA(param) != self._tensors[i].param
+                or cnp.PyArray_SIZE(param) != self._tensors[i].size
+                or not cnp.PyArray_ISCARRAY(param)):
+            raise ValueError(f"params[{i}] was resized, moved or made read-only "
+                             "after it was given to the optimizer")
+        return 0
+
+    cdef tuple _steps_ahead(self, Py_ssize_t n):
+        """Hyper-parameters of each group, and the share in the averages, of the next n steps."""
+        cdef int64_t t = self.t
+        cdef Py_ssize_t j, g, k
+        hypers, shares = np.zeros((n, self._n_groups, c.FGD_MAX_HYPERS)), np.zeros(n)
+        cdef double *hyper = <double *>cnp.PyArray_DATA(hypers)
+        cdef double *share = <double *>cnp.PyArray_DATA(shares)
+        try:
+            for j in range(n):
+                self.t = t + j
+                self.before_step()
+                share[j] = self._options.average_weight
+                for g in range(self._n_groups):
+                    for k in range(c.FGD_MAX_HYPERS):
+                        hyper[(j * self._n_groups + g) * c.FGD_MAX_HYPERS + k] = \
+                            self._groups[g].hypers[k]
+        finally:
+            self.t = t
+        return hypers, shares
+
     cdef int _take_grad(self, Py_ssize_t i, cnp.ndarray grad) except -1:
         """Note a gradient's address."""
         if self._is_written(<uintptr_t>cnp.PyArray_DATA(grad),
@@ -340,6 +370,11 @@ cdef class Stepper:
         self._groups[g].averages_wait = whole
         self._wholes[g] = projection if whole else None
         self._has_wholes = any(each is not None for each in self._wholes)
+
+    @property
+    def projects_wholes(self):
+        """Whether a step ends with projections of whole tensors, in Python."""
+        return self._has_wholes
 
     def as_array(self, Py_ssize_t i):
         """Parameter `i` as a NumPy array: its own memory."""
@@ -422,11 +457,7 @@ cdef class Stepper:
             raise ValueError(f"grad_scale must be a finite number above 0; got {grad_scale}")
         for i in range(self._n):
             param = self.params[i]
-            if (cnp.PyArray_DATA(param) != self._tensors[i].param
-                    or cnp.PyArray_SIZE(param) != self._tensors[i].size
-                    or not cnp.PyArray_ISCARRAY(param)):
-                raise ValueError(f"params[{i}] was resized, moved or made read-only "
-                                 "after it was given to the optimizer")
+            self._check_place(i)
             item = sequence[i]
             if item is None or self._frozen[i]:
                 self._tensors[i].grad = self._tensors[i].index = NULL

@@ -1,6 +1,6 @@
 # Mirror of csrc/fastgd.h, no logic.
 from libc.stddef cimport ptrdiff_t
-from libc.stdint cimport int64_t, uint32_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 
 cdef extern from "fastgd.h" nogil:
@@ -76,10 +76,16 @@ cdef extern from "fastgd.h" nogil:
         const char *targets
         const char *link
 
+    ctypedef struct fgd_activation_info:
+        const char *name
+        fgd_hyper_info parameter
+
     const fgd_rule_info *fgd_rules
     const int fgd_n_rules
     const fgd_loss_info *fgd_losses
     const int fgd_n_losses
+    const fgd_activation_info *fgd_activations
+    const int fgd_n_activations
 
     ctypedef void (*fgd_function)()
 
@@ -253,7 +259,80 @@ cdef extern from "fastgd.h" nogil:
         void *scratch
         const void *zeros
 
+    ctypedef enum fgd_norm:
+        FGD_NO_NORM
+        FGD_BATCH_NORM
+        FGD_LAYER_NORM
+
+    enum:
+        FGD_LAYER_PARAMS
+        FGD_SOFTMAX
+        FGD_SIGMOID
+
+    ctypedef enum fgd_link:
+        FGD_LINK_IDENTITY
+        FGD_LINK_LOG
+        FGD_LINK_LOGIT
+        FGD_LINK_SOFTMAX
+
+    ctypedef struct fgd_layer:
+        ptrdiff_t inputs, outputs
+        int activation
+        double parameter
+        int norm, skip
+        double dropout
+        void **params
+        void **grads
+        int *trained
+        void *running_mean
+        void *running_var
+
+    ctypedef struct fgd_network:
+        const fgd_layer *layers
+        int n_layers, loss
+        double loss_parameter, label_smoothing
+        int training
+        uint64_t seed
+        # "pass" is a word of Python
+        int64_t passed "pass"
+
+    ctypedef struct fgd_batches:
+        const void *X
+        const void *y
+        const void *sample_weight
+        const void *indptr
+        const void *indices
+        int wide
+        const int64_t *order
+        ptrdiff_t n_rows, most_values, batch_size, start, stop
+        double alpha
+
+    ctypedef struct fgd_descent:
+        fgd_report *report
+        fgd_tensor *tensors
+        fgd_plan *plans
+        double *sums
+        void *room
+        fgd_group *groups
+        fgd_options *options
+        ptrdiff_t n_tensors, n_groups
+        const double *hypers
+        const double *average_weights
+        int64_t t, period
+        int skips
+        ptrdiff_t n_steps, n_skipped
+
     ctypedef struct fgd_typed_kernels:
+        fgd_status (*train_network)(double *sums, ptrdiff_t *failed, void *scratch,
+                                    const fgd_network *network, const fgd_batches *batches,
+                                    fgd_descent *descent, int threads) noexcept nogil
+        size_t (*network_scratch)(const fgd_network *network, const fgd_batches *batches,
+                                  int threads) noexcept nogil
+        void (*predict)(void *out, void *scratch, const fgd_network *network,
+                        const fgd_batches *rows, int link, int threads) noexcept nogil
+        size_t (*predict_scratch)(const fgd_network *network, int threads) noexcept nogil
+        void (*activate)(void *value, void *slope, const void *x, int activation,
+                         double parameter, ptrdiff_t n) noexcept nogil
         fgd_status (*train)(void *params, void **state, double *loss_sum, ptrdiff_t *failed,
                             void *scratch, const fgd_rows *rows, const fgd_stretch *stretch,
                             int threads) noexcept nogil
