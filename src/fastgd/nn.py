@@ -35,7 +35,7 @@ _OWN_LOSSES = {
 }
 # Multiplications that one call of C does at most, some ten milliseconds, so that Ctrl-C is
 # answered; and batches, whose hyper-parameters are laid out ahead.
-_PRODUCTS_PER_CALL = 2.0e9
+_PRODUCTS_PER_CALL = 5.0e8
 _BATCHES_PER_CALL = 2**12
 
 
