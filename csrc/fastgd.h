@@ -386,7 +386,9 @@ typedef struct {
 
 /* The batches of a call: the rows at positions [start, stop) of an order, which is of rows; NULL: in the order of X. y
  * has as many numbers for each row as the network has outputs; with FGD_SOFTMAX one. The objective is the mean of the
- * weighted losses, plus alpha / 2 times the sum of squares of all W, divided by the sum of the weights. */
+ * weighted losses, plus alpha / 2 times the sum of squares of all W, divided by the sum of the weights. A batch without
+ * batch norm may also be passed in parts, without an optimizer: then `whole` is the sum of all its weights, and all
+ * parts but the first add to the gradients, and have no penalty. */
 typedef struct {
     const void *X, *y, *sample_weight;
     const void *indptr, *indices; /* as of fgd_rows */
@@ -395,6 +397,8 @@ typedef struct {
     ptrdiff_t n_rows, most_values; /* of a sparse matrix: that a batch can have */
     ptrdiff_t batch_size, start, stop;
     double alpha;
+    double whole; /* 0: the batches are whole */
+    int adds;
 } fgd_batches;
 
 /* The optimizer that takes a step after each batch. Its tensors are of the network's parameters and gradients. */

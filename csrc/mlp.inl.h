@@ -205,7 +205,7 @@ static void N(turn_sparse)(N(session) *s)
 static void N(sparse_gradient)(const N(session) *s, T *gradient, ptrdiff_t first, ptrdiff_t n)
 {
     const ptrdiff_t outputs = s->network->layers[0].outputs;
-    memset(gradient, 0, (size_t)(n * outputs) * sizeof(T));
+    if (!s->batches->adds) memset(gradient, 0, (size_t)(n * outputs) * sizeof(T));
     for (ptrdiff_t j = 0; j < n; j++) {
         T *restrict g = gradient + j * outputs;
         for (ptrdiff_t k = s->column_starts[first + j]; k < s->column_starts[first + j + 1]; k++) {
@@ -315,6 +315,7 @@ static void N(find_loss)(N(session) *s, const N(hand) *hand, double weight_sum)
 static double N(sum_weights)(const N(session) *s)
 {
     const fgd_batches *b = s->batches;
+    if (b->whole > 0) return b->whole;
     if (!b->sample_weight) return (double)s->rows;
     double sum = 0;
     for (ptrdiff_t r = 0; r < s->rows; r++) sum += (double)((const T *)b->sample_weight)[N(row_at)(b, s->start + r)];
@@ -350,8 +351,8 @@ static void N(do_weights)(N(session) *s, const N(hand) *hand, N(part) *part)
     const T *restrict w = (const T *)layer->params[FGD_WEIGHT] + first;
     T *gradient = s->way == AT_ONCE ? hand->panel + FGD_PANEL_BYTES / sizeof(T) : (T *)layer->grads[FGD_WEIGHT] + first;
     if (d->input)
-        N(fgd_multiply)(gradient, n, d->input + part->first, 1, layer->inputs, d->delta, n, 1, part->n, n, s->rows, 0,
-                        hand->panel);
+        N(fgd_multiply)(gradient, n, d->input + part->first, 1, layer->inputs, d->delta, n, 1, part->n, n, s->rows,
+                        s->batches->adds, hand->panel);
     else
         N(sparse_gradient)(s, gradient, part->first, part->n);
     if (s->batches->alpha != 0) {
@@ -363,15 +364,28 @@ static void N(do_weights)(N(session) *s, const N(hand) *hand, N(part) *part)
     if (s->way == AT_ONCE) N(step_part)(s, layer, FGD_WEIGHT, gradient, first, size);
 }
 
-static void N(do_vectors)(N(session) *s, const N(part) *part)
+/* A vector's gradient: the sums of columns, or they are added to it. */
+static void N(sum_vector)(const N(session) *s, T *restrict gradient, T *restrict scratch, const T *a, const T *b,
+                          ptrdiff_t n)
+{
+    if (!s->batches->adds) {
+        N(add_columns)(gradient, a, b, s->rows, n, n);
+        return;
+    }
+    N(add_columns)(scratch, a, b, s->rows, n, n);
+    for (ptrdiff_t c = 0; c < n; c++) gradient[c] += scratch[c];
+}
+
+static void N(do_vectors)(N(session) *s, const N(hand) *hand, const N(part) *part)
 {
     const fgd_layer *layer = s->network->layers + part->layer;
     const N(desk) *d = s->desks + part->layer;
     const ptrdiff_t n = layer->outputs;
-    N(add_columns)(layer->grads[FGD_BIAS], d->delta, NULL, s->rows, n, n);
+    T *scratch = hand->panel + FGD_PANEL_BYTES / sizeof(T);
+    N(sum_vector)(s, layer->grads[FGD_BIAS], scratch, d->delta, NULL, n);
     if (layer->norm == FGD_LAYER_NORM) {
-        N(add_columns)(layer->grads[FGD_BETA], d->before, NULL, s->rows, n, n);
-        N(add_columns)(layer->grads[FGD_GAMMA], d->before, d->normal, s->rows, n, n);
+        N(sum_vector)(s, layer->grads[FGD_BETA], scratch, d->before, NULL, n);
+        N(sum_vector)(s, layer->grads[FGD_GAMMA], scratch, d->before, d->normal, n);
     }
     for (int param = FGD_BIAS; s->way == AT_ONCE && param < FGD_LAYER_PARAMS; param++)
         if (layer->params[param]) N(step_part)(s, layer, param, layer->grads[param], 0, n);
@@ -386,7 +400,7 @@ static void N(do_parts)(N(session) *s, const N(hand) *hand)
         if (s->parts[i].is_weight)
             N(do_weights)(s, hand, s->parts + i);
         else
-            N(do_vectors)(s, s->parts + i);
+            N(do_vectors)(s, hand, s->parts + i);
     }
 }
 

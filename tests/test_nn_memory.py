@@ -31,21 +31,21 @@ from fastgd.optim import Adam
 calls = ctypes.CDLL(None).calls_so_far
 X = np.random.default_rng(0).standard_normal((4096, 40)).astype(np.float32)
 y = X[:, :3].copy()
-layers = [Dense(512, "gelu", norm="batch", dropout=0.1), Dense(512, "relu", norm="layer", skip=True),
-          Dense(3)]
+layers = [
+    Dense(512, "gelu", norm="batch", dropout=0.1),
+    Dense(512, "relu", norm="layer", skip=True),
+    Dense(3),
+]
 sparse = scipy.sparse.csr_array(X * (X > 0.5))
-for rows, options in ((X, {}), (X, {"max_norm": 1.0}), (sparse, {})):
+for rows, options in ((X, {}), (X, {"max_norm": 1.0}), (fastgd._core.CSR(sparse), {})):
     net = Network(40, layers, rng=0)
-    opt = Adam(net.parameters, **options)
-    run = lambda n: net._core.run(rows if rows is X else csr, y, None, order, batch_size=8, stop=8 * n,
-                                  stepper=opt, n_threads=2)
-    csr = rows if rows is X else fastgd._core.CSR(rows)
+    given = {"batch_size": 8, "stepper": Adam(net.parameters, **options), "n_threads": 2}
     order = np.arange(4096)
     assert calls() > 1000  # it counts
     counts = []
     for n in (512, 512, 4, 512):
         before = calls()
-        run(n)
+        net._core.run(rows, y, None, order, stop=8 * n, **given)
         counts.append(calls() - before)
     assert counts[2] <= counts[3] <= counts[2] + 2, counts  # Python's own lists may grow
 """

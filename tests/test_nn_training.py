@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
+import scipy.sparse
 
 import fastgd
-from fastgd import optim, projections
+from fastgd import nn, optim, projections
 from fastgd.nn import Dense, Network
 
 X = np.random.default_rng(3).standard_normal((300, 40)).astype(np.float32)
@@ -116,3 +117,22 @@ def test_an_optimizer_of_other_arrays_is_refused():
     opt = optim.SGD([net.parameters[0], np.zeros(2, np.float32)])
     with pytest.raises(ValueError, match=r"of the network's parameters; params\[1\] is none"):
         net.train_epoch(opt, X, Y)
+
+
+@pytest.mark.parametrize("sparse", [False, True], ids=["array", "CSR"])
+def test_many_rows_are_passed_in_parts(monkeypatch, sparse):
+    """Loss and gradients are those of one batch, to rounding."""
+    layers = [Dense(16, "tanh", norm="layer"), Dense(5, "softplus")]
+    net = Network(40, layers, loss="log_loss", rng=1, dtype=np.float64)
+    rows = X.astype(np.float64) * (X > 0)
+    y, weight = np.random.default_rng(0).random((300, 5)), np.random.default_rng(1).random(300)
+    given = scipy.sparse.csr_array(rows) if sparse else rows
+    loss, grads = net.loss_and_grad(given, y, weight, alpha=0.3)
+    grads = [g.copy() for g in grads]
+    monkeypatch.setattr(nn, "_PRODUCTS_PER_CALL", 1)
+    monkeypatch.setattr(nn, "_ROWS_PER_CALL", 64)
+    in_parts, others = net.loss_and_grad(given, y, weight, alpha=0.3)
+    assert in_parts == pytest.approx(loss, rel=1e-14)
+    for a, b in zip(grads, others, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-15)
+    assert net.n_passes == 1 + 5

@@ -345,6 +345,7 @@ class Layers:
         seed: int = 0,
         n_passes: int = 0,
         stepper: Stepper | None = None,
+        whole: float = 0.0,
         n_threads: int = 0,
     ) -> tuple[float, float, int]: ...
     def predict(self, X: _Array | CSR, link: str, n_threads: int = 0) -> _Array: ...

@@ -130,7 +130,8 @@ cdef class Layers:
 
     def run(self, object X, object y, object sample_weight, object order, *, Py_ssize_t batch_size,
             Py_ssize_t start=0, stop=None, double alpha=0.0, bint training=True,
-            uint64_t seed=0, int64_t n_passes=0, Stepper stepper=None, int n_threads=0):
+            uint64_t seed=0, int64_t n_passes=0, Stepper stepper=None, double whole=0.0,
+            int n_threads=0):
         """Pass the batches of the rows at positions [start, stop) of an order through, and back.
 
         Without a `stepper` the last batch's gradients remain; else each is followed by its step.
@@ -154,6 +155,10 @@ cdef class Layers:
             What dropout draws from.
         stepper : Stepper
             Over arrays of the network.
+        whole : float
+            If not 0, these rows are a part, one batch, of a larger one without batch norm whose
+            sample weights have this sum: without the penalty, and gradients are added to, unless
+            `start` is 0.
         n_threads : int
             Team size; 0 takes ``threads()``.
 
@@ -179,6 +184,9 @@ cdef class Layers:
             raise ValueError(f"start and stop must be positions among {b.stop}, in this order, and "
                              f"batch_size at least 1; got {start}, {end} and {batch_size}")
         b.start, b.stop, b.alpha = start, end, alpha
+        b.whole, b.adds = whole, whole > 0 and start > 0
+        if b.adds:
+            b.alpha = 0
         cdef Py_ssize_t n_batches = (end - start + b.batch_size - 1) // b.batch_size
         self._network.training, self._network.seed = training, seed
         self._network.passed = n_passes

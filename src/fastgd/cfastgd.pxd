@@ -305,7 +305,8 @@ cdef extern from "fastgd.h" nogil:
         int wide
         const int64_t *order
         ptrdiff_t n_rows, most_values, batch_size, start, stop
-        double alpha
+        double alpha, whole
+        int adds
 
     ctypedef struct fgd_descent:
         fgd_report *report

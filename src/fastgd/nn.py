@@ -34,8 +34,11 @@ _OWN_LOSSES = {
     "log_loss": (_core.SIGMOID, "logit"),
 }
 # Multiplications that one call of C does at most, some ten milliseconds, so that Ctrl-C is
-# answered; and batches, whose hyper-parameters are laid out ahead.
-_PRODUCTS_PER_CALL = 5.0e8
+# answered, and outputs of all layers, for which it has memory; but so many rows at least. And
+# batches at most, whose hyper-parameters are laid out ahead.
+_PRODUCTS_PER_CALL = 5 * 10**8
+_OUTPUTS_PER_CALL = 2**24
+_ROWS_PER_CALL = 2**8
 _BATCHES_PER_CALL = 2**12
 
 
@@ -362,19 +365,30 @@ class Network:
             ``self.gradients``, not copies.
         """
         X, n_rows = _rows(X), X.shape[0]
-        loss, penalty, n_batches = self._core.run(
-            X,
-            self._targets(y, n_rows),
-            self._weights(sample_weight, n_rows),
-            None,
-            batch_size=n_rows,
-            alpha=checked("alpha", alpha, "nonnegative"),
-            training=training,
-            seed=self.seed,
-            n_passes=self.n_passes,
-        )
-        self.n_passes += n_batches if training else 0
-        return (loss + penalty) / n_rows, self.gradients
+        y, weights = self._targets(y, n_rows), self._weights(sample_weight, n_rows)
+        alpha = checked("alpha", alpha, "nonnegative")
+        rows = n_rows if self.buffers else self._rows_at_once()
+        whole = 0.0 if n_rows <= rows else float(n_rows if weights is None else weights.sum())
+        loss = 0.0
+        for start in range(0, n_rows, rows):
+            stop = min(start + rows, n_rows)
+            sums = self._core.run(
+                X,
+                y,
+                weights,
+                None,
+                batch_size=stop - start,
+                start=start,
+                stop=stop,
+                alpha=alpha,
+                training=training,
+                seed=self.seed,
+                n_passes=self.n_passes,
+                whole=whole,
+            )
+            self.n_passes += int(training)
+            loss += (sums[0] + sums[1]) / (stop - start)
+        return loss, self.gradients
 
     def train_epoch(
         self,
@@ -422,10 +436,9 @@ class Network:
         batch_size = min(_count(batch_size, "batch_size"), n_rows)
         alpha = checked("alpha", alpha, "nonnegative")
         n_visited = n_rows if order is None else order.size
-        widths = self._widths()
-        work = batch_size * sum(a * b for a, b in pairwise(widths))
-        at_once = optimizer.projects_wholes  # which is done in Python, after each step
-        batches = 1 if at_once else int(min(max(1, _PRODUCTS_PER_CALL // work), _BATCHES_PER_CALL))
+        batches = min(max(1, self._rows_at_once() // batch_size), _BATCHES_PER_CALL)
+        if optimizer.projects_wholes:  # in Python, after each step
+            batches = 1
         data = penalty = 0.0
         for start in range(0, n_visited, batches * batch_size):
             stop = min(start + batches * batch_size, n_visited)
@@ -448,6 +461,14 @@ class Network:
                 self.n_passes += optimizer.t + optimizer.skipped - sum(before)
             data, penalty = data + sums[0], penalty + sums[1]
         return EpochLoss(data / n_visited, penalty / n_visited)
+
+    def _rows_at_once(self) -> int:
+        """Say how many rows one call of C works through."""
+        widths = self._widths()
+        products = sum(a * b for a, b in pairwise(widths))
+        return max(
+            _ROWS_PER_CALL, min(_PRODUCTS_PER_CALL // products, _OUTPUTS_PER_CALL // sum(widths))
+        )
 
     # ---- keeping it ------------------------------------------------------------------------------
 
