@@ -17,9 +17,8 @@ from sklearn.utils import assert_all_finite
 from sklearn.utils.validation import check_is_fitted
 
 from . import _core
+from ._estimator import Estimator
 from ._groups import Groups
-from ._hypers import number
-from ._linear_estimator import LinearEstimator
 from ._linear_gradient import GradientNorm
 from ._linear_hashing import Hashing, hashed, hashing_of, products
 from ._linear_input import (
@@ -29,6 +28,7 @@ from ._linear_input import (
     Array,
     is_plain_sgd,
     of_validation,
+    parameter_of,
     row_weights,
     rule_and_hypers,
     starting_params,
@@ -66,7 +66,7 @@ def no_split() -> Mask | None:
     return None
 
 
-class LinearSGD(SparseCoefMixin, LinearEstimator, ABC):  # type: ignore[misc]
+class LinearSGD(SparseCoefMixin, Estimator, ABC):  # type: ignore[misc]
     """What classifier, regressor and one-class SVM share.
 
     Each of them adds what scikit-learn reads from the class itself, the signature of ``__init__``
@@ -443,9 +443,7 @@ class LinearSGD(SparseCoefMixin, LinearEstimator, ABC):  # type: ignore[misc]
         row = _core.LOSSES[self._pointwise_loss()]
         if row["parameter"] == "epsilon":  # scikit-learn has a place for this one
             return float(self.epsilon)
-        if not row["parameter"] or self.loss_parameter is None:
-            return row["default"]
-        return number("loss_parameter", self.loss_parameter, row["domain"])
+        return parameter_of(self._pointwise_loss(), self.loss_parameter)
 
     def _warn(self, run: Run, result: Result, stopping: Stopping) -> None:
         """Say what the user should know of a training that has ended."""

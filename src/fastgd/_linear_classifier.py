@@ -15,6 +15,7 @@ from sklearn.utils.metaestimators import available_if
 
 from ._linear_base import Data, Mask, SupervisedSGD, Target, no_split, seed_from
 from ._linear_input import (
+    BALANCED_IN_PARTIAL_FIT,
     CONSTRAINTS,
     Array,
     labels_in,
@@ -331,13 +332,7 @@ class SGDClassifier(ClassifierMixin, SupervisedSGD):  # type: ignore[misc]
             self
         """
         if self.class_weight == "balanced":
-            raise ValueError(
-                "class_weight 'balanced' is not supported for partial_fit. In order to use "
-                "'balanced' weights, use compute_class_weight('balanced', classes=classes, y=y). "
-                "In place of y you can use a large enough sample of the full training set target "
-                "to properly estimate the class frequency distributions. Pass the resulting "
-                "weights as the class_weight parameter."
-            )
+            raise ValueError(BALANCED_IN_PARTIAL_FIT)
         return self._fit(
             lambda reset: self._read_chunk(X, y, sample_weight, classes, reset), one_epoch=True
         )

@@ -12,7 +12,7 @@ from sklearn.utils.extmath import safe_sparse_dot
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from . import _core
-from ._linear_estimator import LinearEstimator
+from ._estimator import Estimator
 from ._linear_input import Array, finite, naming, row_weights
 from ._solvers import Floats, Look, Objective, Result, Stop
 from ._solvers_first_order import BY_ROWS, SOLVERS
@@ -22,7 +22,7 @@ __all__ = ["L1_SOLVERS", "ConvergedModel", "start_from"]
 L1_SOLVERS = ("auto", "agd", "saga", "svrg")
 
 
-class ConvergedModel(LinearEstimator):
+class ConvergedModel(Estimator):
     """What the models have in common: rows in, weights and a certificate out."""
 
     solver: str

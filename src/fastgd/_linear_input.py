@@ -20,12 +20,13 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from . import _core
-from ._hypers import DOMAINS, LINEAR_RULES
+from ._hypers import DOMAINS, LINEAR_RULES, number
 from .optim import hyper_values
 from .schedules import SCHEDULES
 
 __all__ = [
     "AGGRESSIVE",
+    "BALANCED_IN_PARTIAL_FIT",
     "CONSTRAINTS",
     "PENALTIES",
     "TRAINING_CONSTRAINTS",
@@ -38,6 +39,7 @@ __all__ = [
     "losses_for",
     "naming",
     "of_validation",
+    "parameter_of",
     "row_weights",
     "rule_and_hypers",
     "starting_params",
@@ -61,6 +63,13 @@ PENALTIES: dict[str | None, Callable[[float | None], float]] = {
 }
 # learning rates that depend on the row: the number of the variant, passive-aggressive I or II
 AGGRESSIVE = {"pa1": 1, "pa2": 2}
+
+BALANCED_IN_PARTIAL_FIT = (
+    "class_weight 'balanced' is not supported for partial_fit. In order to use 'balanced' weights, "
+    "use compute_class_weight('balanced', classes=classes, y=y). In place of y you can use a large "
+    "enough sample of the full training set target to properly estimate the class frequency "
+    "distributions. Pass the resulting weights as the class_weight parameter."
+)
 
 # what all of them take, as scikit-learn's `_validate_params` reads it
 TRAINING_CONSTRAINTS: dict[str, list[Any]] = {
@@ -119,6 +128,14 @@ def target_domain(loss: str, parameter: float) -> str:
     if domain != "power":
         return domain
     return "real" if parameter <= 0 else "nonnegative" if parameter < 2 else "positive"
+
+
+def parameter_of(loss: str, given: float | None) -> float:
+    """Parameter of a loss, its own default for None; 0 if it has none."""
+    row = _core.LOSSES[loss]
+    if not row["parameter"] or given is None:
+        return float(row["default"])
+    return number("loss_parameter", given, row["domain"])
 
 
 def rule_and_hypers(given: Any) -> tuple[str, list[float]]:
@@ -187,6 +204,7 @@ def validated(
     estimator: BaseEstimator, X: ArrayLike, y: ArrayLike | None, **options: Any
 ) -> tuple[Any, Array]:
     """Check X and y; whether X is finite shows in training, without reading it once more."""
+    options = {"ensure_all_finite": False, **options}
     with naming("X"):
         rows, target = validate_data(
             estimator,
@@ -195,7 +213,6 @@ def validated(
             accept_sparse="csr",
             dtype=[np.float64, np.float32],
             order="C",
-            ensure_all_finite=False,
             **options,
         )
     if issparse(target):

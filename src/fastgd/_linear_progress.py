@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ._watching import bar, listed
 from .train import Problem, Result, Watcher
 
 __all__ = ["Progress", "watchers"]
@@ -92,32 +93,11 @@ class _Printer:
 
 
 @contextmanager
-def _bar(max_iter: int) -> Iterator[Watcher]:
-    """Make a progress bar that shows the objective."""
-    try:
-        from tqdm import tqdm
-    except ImportError as error:
-        raise ImportError('verbose="bar" needs tqdm: pip install "fastgd[train]"') from error
-    with tqdm(total=max_iter, desc="training", unit="epoch") as bar:
-
-        def show(result: Result) -> None:
-            objective = _mean_of_last([p.curve for p in result.problems])
-            bar.set_postfix(objective=f"{objective:.4g}", refresh=False)
-            bar.update()
-
-        yield show
-
-
-@contextmanager
 def watchers(verbose: int | str, callbacks: Any, max_iter: int) -> Iterator[list[Watcher]]:
     """Make what `verbose` and `callbacks` ask for: functions that are called after each epoch."""
-    if callbacks is None:
-        callbacks = []
-    elif callable(callbacks):
-        callbacks = [callbacks]
-    called: list[Watcher] = [_calling(callback) for callback in callbacks]
+    called: list[Watcher] = [_calling(callback) for callback in listed(callbacks)]
     if verbose == "bar":
-        with _bar(max_iter) as bar:
-            yield [bar, *called]
+        with bar(max_iter) as show:
+            yield [lambda result: show(_mean_of_last([p.curve for p in result.problems])), *called]
     else:
         yield [_Printer(), *called] if verbose else called

@@ -1,4 +1,4 @@
-"""What all linear models share as estimators of scikit-learn, however they are trained."""
+"""What all models share as estimators of scikit-learn, however they are trained."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,10 +6,10 @@ from typing import Any
 
 from sklearn.base import BaseEstimator
 
-__all__ = ["LinearEstimator"]
+__all__ = ["Estimator"]
 
 
-class LinearEstimator(BaseEstimator):  # type: ignore[misc]
+class Estimator(BaseEstimator):  # type: ignore[misc]
     """Parameters as given, sparse rows, and a fit that leaves nothing behind if it fails."""
 
     def _keep(self, parameters: dict[str, Any]) -> None:
