@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import r2_score
 from sklearn.model_selection import ShuffleSplit, StratifiedShuffleSplit
 
 from ._linear_hashing import products
@@ -68,8 +67,18 @@ def true_positives(y: Array, decision: Array, sample_weight: Array | None) -> fl
 
 
 def r2(y: Array, prediction: Array, sample_weight: Array | None) -> float:
-    """Coefficient of determination."""
-    return float(r2_score(y, prediction, sample_weight=sample_weight))
+    """Coefficient of determination as scikit-learn has it, the mean over the outputs.
+
+    Of an output that is constant it is 1 if predicted exactly, else 0.
+    """
+    target = y.reshape(len(y), -1).astype(np.float64, copy=False)
+    weights = np.ones(len(y)) if sample_weight is None else sample_weight.astype(np.float64)
+    mean = weights @ target / weights.sum()
+    unexplained = weights @ (target - prediction.reshape(target.shape)) ** 2
+    total = weights @ (target - mean) ** 2
+    constant = np.ptp(target, axis=0) == 0
+    parts = np.where(constant, unexplained == 0, 1 - unexplained / np.where(constant, 1, total))
+    return float(parts.mean())
 
 
 def r2_of_exp(y: Array, prediction: Array, sample_weight: Array | None) -> float:

@@ -13,7 +13,8 @@ from sklearn.utils.multiclass import type_of_target
 
 from ._linear_input import BALANCED_IN_PARTIAL_FIT, Array, labels_in, naming, row_weights
 from ._linear_validation import Metric, accuracy, accuracy_of_classes
-from ._mlp_base import CONSTRAINTS, MLP, Given, is_stochastic, with_parameters
+from ._mlp_base import MLP, Given
+from ._mlp_parameters import CONSTRAINTS, is_stochastic, with_parameters
 from ._mlp_training import Rows
 
 __all__ = ["MLPClassifier"]

@@ -13,7 +13,8 @@ from sklearn.utils.metaestimators import available_if
 from . import _core
 from ._linear_input import Array, finite, in_domain, losses_for, parameter_of
 from ._linear_validation import Metric, r2, r2_of_exp
-from ._mlp_base import CONSTRAINTS, MLP, Given, is_stochastic, with_parameters
+from ._mlp_base import MLP, Given
+from ._mlp_parameters import CONSTRAINTS, is_stochastic, with_parameters
 from ._mlp_training import Rows
 
 __all__ = ["MLPRegressor"]

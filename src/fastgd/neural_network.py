@@ -5,8 +5,9 @@ Change the import, keep the code; then ask for another update rule (``optimizer`
 validation of your own. Needs the extra ``[sklearn]``. Networks for loops of one's own are in
 `fastgd.nn`.
 
-The estimators stand in `_mlp_classifier` and `_mlp_regressor`. What they share is in `_mlp_base`;
-the epochs are in `_mlp_training`, L-BFGS in `_mlp_lbfgs`, what takes the steps in `_mlp_optimizer`.
+The estimators stand in `_mlp_classifier` and `_mlp_regressor`. Their parameters
+are in `_mlp_parameters`, what they share in `_mlp_base`; the epochs are in `_mlp_training`, L-BFGS
+in `_mlp_lbfgs`, what takes the steps in `_mlp_optimizer`.
 """
 
 try:
