@@ -546,6 +546,7 @@ static void N(train_batches)(N(session) *s, double *sums, int me, int all)
         hand.first = fgd_part_start(tiles, me, all) * FGD_NETWORK_TILE;
         hand.end = fgd_part_start(tiles, me + 1, all) * FGD_NETWORK_TILE;
         if (hand.end > s->rows) hand.end = s->rows;
+        if (hand.first > s->rows) hand.first = s->rows; /* where there are more threads than tiles */
         memset(hand.largest, 0, (size_t)n_largest * sizeof(UBITS));
         N(pass_rows)(s, &hand);
         BY_THE_LAST(hand, N(judge)(s, all));
