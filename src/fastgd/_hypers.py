@@ -277,3 +277,23 @@ def zeros_where(
         )
     )
     return [tuple(None if s is None else next(made) for s in mine) for mine in shapes]
+
+
+# ---- targets, from the loss's row ----------------------------------------------------------------
+
+
+def target_domain(loss: str, parameter: float) -> str:
+    """Domain of the targets of a loss: "sign", or one of ``_hypers.DOMAINS``."""
+    domain = _core.LOSSES[loss]["targets"]
+    if domain != "power":
+        return domain
+    return "real" if parameter <= 0 else "nonnegative" if parameter < 2 else "positive"
+
+
+def in_domain(y: Array, loss: str, parameter: float) -> None:
+    """Refuse targets that a loss does not have, as Poisson's negative ones."""
+    domain = target_domain(loss, parameter)
+    lowest = y.min() if domain in ("nonnegative", "positive") else 1.0
+    if lowest < 0 or (domain == "positive" and not lowest > 0):
+        words, _ = DOMAINS[domain]
+        raise ValueError(f"y must hold {words} each with loss={loss!r}; got {lowest}")

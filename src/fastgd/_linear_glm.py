@@ -12,8 +12,9 @@ from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.validation import column_or_1d
 
 from . import _core
+from ._hypers import target_domain
 from ._linear_converged import L1_SOLVERS, ConvergedModel, start_from
-from ._linear_input import Array, target_domain
+from ._linear_input import Array
 from ._solvers import Floats, Objective, Stop, length, small
 from ._solvers_first_order import SOLVERS
 

@@ -20,7 +20,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from . import _core
-from ._hypers import DOMAINS, LINEAR_RULES, number
+from ._hypers import LINEAR_RULES, number
 from .optim import hyper_values
 from .schedules import SCHEDULES
 
@@ -32,7 +32,6 @@ __all__ = [
     "TRAINING_CONSTRAINTS",
     "Array",
     "finite",
-    "in_domain",
     "is_plain_sgd",
     "labels_in",
     "loss_functions_for",
@@ -43,7 +42,6 @@ __all__ = [
     "row_weights",
     "rule_and_hypers",
     "starting_params",
-    "target_domain",
     "validated",
     "validated_rows",
 ]
@@ -120,14 +118,6 @@ def loss_functions_for(task: str) -> dict[str, tuple[Any, ...]]:
     return {
         name: (name, row["default"]) if row["parameter"] else (name,) for name, row in rows.items()
     }
-
-
-def target_domain(loss: str, parameter: float) -> str:
-    """Domain of the targets of a loss: "sign", or one of ``_hypers.DOMAINS``."""
-    domain = _core.LOSSES[loss]["targets"]
-    if domain != "power":
-        return domain
-    return "real" if parameter <= 0 else "nonnegative" if parameter < 2 else "positive"
 
 
 def parameter_of(loss: str, given: float | None) -> float:
@@ -229,15 +219,6 @@ def validated_rows(estimator: BaseEstimator, X: ArrayLike, **options: Any) -> An
     options = {"reset": False, "dtype": [np.float64, np.float32], **options}
     with naming("X"):
         return validate_data(estimator, X, accept_sparse="csr", **options)
-
-
-def in_domain(y: Array, loss: str, parameter: float) -> None:
-    """Refuse targets that a loss does not have, as Poisson's negative ones."""
-    domain = target_domain(loss, parameter)
-    lowest = y.min() if domain in ("nonnegative", "positive") else 1.0
-    if lowest < 0 or (domain == "positive" and not lowest > 0):
-        words, _ = DOMAINS[domain]
-        raise ValueError(f"y must hold {words} each with loss={loss!r}; got {lowest}")
 
 
 def finite(given: ArrayLike, dtype: Any, name: str) -> Array:

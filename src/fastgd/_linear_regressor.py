@@ -10,8 +10,9 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import StrOptions
 
 from . import _core
+from ._hypers import in_domain
 from ._linear_base import Data, Mask, SupervisedSGD, Target, no_split, seed_from
-from ._linear_input import CONSTRAINTS, Array, finite, in_domain, loss_functions_for
+from ._linear_input import CONSTRAINTS, Array, finite, loss_functions_for
 from ._linear_validation import Metric, r2, r2_of_exp
 
 __all__ = ["SGDRegressor"]

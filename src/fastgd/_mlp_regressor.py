@@ -11,7 +11,8 @@ from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.metaestimators import available_if
 
 from . import _core
-from ._linear_input import Array, finite, in_domain, losses_for, parameter_of
+from ._hypers import in_domain
+from ._linear_input import Array, finite, losses_for, parameter_of
 from ._linear_validation import Metric, r2, r2_of_exp
 from ._mlp_base import MLP, Given
 from ._mlp_parameters import CONSTRAINTS, is_stochastic, with_parameters

@@ -37,6 +37,14 @@ def activate(str activation, object x, parameter=None):
     return value, slope
 
 
+def _most_values(X, order, Py_ssize_t start, Py_ssize_t stop, Py_ssize_t batch_size):
+    """Numbers that a batch of CSR rows has at most; an order may have a row again and again."""
+    lengths = np.diff(X.indptr)
+    lengths = lengths[start:stop] if order is None else lengths[order[start:stop]]
+    firsts = np.arange(0, stop - start, batch_size)
+    return max(int(np.add.reduceat(lengths, firsts, dtype=np.int64).max()), 1)
+
+
 @cython.auto_pickle(False)
 cdef class Layers:
     """A network: the buffers of its layers, its loss, and memory to work in.
@@ -115,17 +123,13 @@ cdef class Layers:
         cdef c.fgd_layer *last = &self._layers[self._network.n_layers - 1]
         cdef Py_ssize_t columns = 1 if self._network.loss == c.FGD_SOFTMAX else last.outputs
         b.y = _data(y, "y", dtype, b.n_rows * columns, False)
-        b.stop, b.batch_size = b.n_rows, min(batch_size, b.n_rows)
+        b.stop = b.n_rows
         if order is not None:
             if not isinstance(order, np.ndarray) or order.dtype != np.int64 \
                     or not cnp.PyArray_IS_C_CONTIGUOUS(order):
                 raise TypeError("order must be a C-contiguous int64 array")
             b.order, b.stop = <const int64_t *>cnp.PyArray_DATA(order), order.size
-        if b.indptr != NULL:
-            lengths = np.diff(X.indptr)
-            most = min(b.batch_size, lengths.size)
-            b.most_values = max(int(np.partition(lengths, lengths.size - most)[-most:].sum(
-                dtype=np.int64)), 1)
+        b.batch_size = min(batch_size, b.stop)
         return 0
 
     def run(self, object X, object y, object sample_weight, object order, *, Py_ssize_t batch_size,
@@ -184,6 +188,8 @@ cdef class Layers:
             raise ValueError(f"start and stop must be positions among {b.stop}, in this order, and "
                              f"batch_size at least 1; got {start}, {end} and {batch_size}")
         b.start, b.stop, b.alpha = start, end, alpha
+        if b.indptr != NULL:
+            b.most_values = _most_values(X, order, start, end, b.batch_size)
         b.whole, b.adds = whole, whole > 0 and start > 0
         if b.adds:
             b.alpha = 0

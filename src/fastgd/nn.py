@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from . import _core
+from ._hypers import in_domain
 from ._hypers import number as checked
 from ._initializers import INITIALIZERS, Rng, initialize
-from .optim import LBFGS, Optimizer
+from .optim import LBFGS, NonFiniteError, Optimizer
 
 __all__ = ["ACTIVATIONS", "Dense", "EpochLoss", "Network"]
 
@@ -199,10 +200,7 @@ class Network:
                 f"label_smoothing must be 0 with loss={loss!r}: it is for cross_entropy and "
                 f"log_loss; got {label_smoothing}"
             )
-        generators = np.random.Generator, np.random.RandomState
-        self._make_arrays(
-            initializer, rng if isinstance(rng, generators) else np.random.default_rng(rng)
-        )
+        self._make_arrays(initializer, _generator(rng))
         self._make_core()
 
     # ---- what it is made of ----------------------------------------------------------------------
@@ -251,9 +249,9 @@ class Network:
 
     def _make_core(self) -> None:
         """Hand the arrays to the core."""
-        loss, parameter, self._link = _loss(self.loss, self.loss_parameter)
+        loss, self._parameter, self._link = _loss(self.loss, self.loss_parameter)
         layers = [self._describe(i) for i in range(len(self.layers))]
-        self._core = _core.Layers(layers, loss, parameter, self.label_smoothing)
+        self._core = _core.Layers(layers, loss, self._parameter, self.label_smoothing)
 
     def _describe(self, i: int) -> Any:
         """Layer `i` as the core sees it."""
@@ -433,9 +431,9 @@ class Network:
         X, n_rows = _rows(X), X.shape[0]
         y, sample_weight = self._targets(y, n_rows), self._weights(sample_weight, n_rows)
         order = _order(order, n_rows)
-        batch_size = min(_count(batch_size, "batch_size"), n_rows)
-        alpha = checked("alpha", alpha, "nonnegative")
         n_visited = n_rows if order is None else order.size
+        batch_size = min(_count(batch_size, "batch_size"), n_visited)
+        alpha = checked("alpha", alpha, "nonnegative")
         batches = min(max(1, self._rows_at_once() // batch_size), _BATCHES_PER_CALL)
         if optimizer.projects_wholes:  # in Python, after each step
             batches = 1
@@ -457,6 +455,9 @@ class Network:
                     n_passes=self.n_passes,
                     stepper=optimizer,
                 )
+            except NonFiniteError:  # in a pass that the optimizer counts, and nothing else does
+                self.n_passes -= 1
+                raise
             finally:
                 self.n_passes += optimizer.t + optimizer.skipped - sum(before)
             data, penalty = data + sums[0], penalty + sums[1]
@@ -515,7 +516,16 @@ class Network:
         shape = (n_rows,) if softmax else (n_rows, self.n_outputs)
         if given.shape != shape and not (self.n_outputs == 1 and given.shape == (n_rows,)):
             raise ValueError(f"y must have the shape {shape}; got {given.shape}")
+        if given.dtype.kind not in "fiub":
+            raise TypeError(f"y must hold numbers; got {given.dtype}")
         targets: Array = np.ascontiguousarray(given, dtype=self.dtype)
+        if self.loss == "log_loss" and (targets.min() < 0 or targets.max() > 1):
+            raise ValueError(
+                f"y must hold numbers from 0 to 1 with loss='log_loss'; got {given.min()} to "
+                f"{given.max()}"
+            )
+        if self.loss not in _OWN_LOSSES:
+            in_domain(targets, self.loss, self._parameter)
         if softmax and not (
             targets.min() >= 0 and targets.max() < self.n_outputs and _whole(given)
         ):
@@ -529,15 +539,26 @@ class Network:
         if sample_weight is None:
             return None
         weights = np.ascontiguousarray(sample_weight, dtype=self.dtype)
-        if weights.shape != (n_rows,) or not (weights >= 0).all():
+        if weights.shape != (n_rows,) or not (weights >= 0).all() or not weights.any():
             raise ValueError(
-                f"sample_weight must be {n_rows} numbers of at least 0; got shape {weights.shape}, "
-                f"from {weights.min(initial=np.inf)}"
+                f"sample_weight must be {n_rows} numbers of at least 0, not all of them 0; got "
+                f"shape {weights.shape}, from {weights.min(initial=np.inf)}"
             )
         return weights
 
 
 _PARTS = ("weight", "bias", "gamma", "beta")  # of a layer, in the order of the core
+
+
+def _generator(rng: Rng | int | None) -> Rng:
+    if isinstance(rng, np.random.Generator | np.random.RandomState):
+        return rng
+    try:
+        return np.random.default_rng(rng)
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"rng must be None, an integer of at least 0, a Generator or a RandomState; got {rng!r}"
+        ) from error
 
 
 def _count(given: Any, name: str) -> int:
@@ -597,6 +618,8 @@ def _drawn(
 
 def _rows(X: Any) -> Any:
     """Return X, or a CSR matrix that has been checked."""
+    if isinstance(X, np.ndarray) and X.ndim != 2:
+        raise ValueError(f"X must have two dimensions; got shape {X.shape}")
     if isinstance(X, np.ndarray | _core.CSR):
         return X
     if hasattr(X, "indptr"):
