@@ -1,6 +1,5 @@
 """The executable specification of networks is right: it agrees with independent authorities."""
 
-import itertools
 import math
 
 import numpy as np
@@ -158,15 +157,12 @@ def test_a_row_counts_as_often_as_its_weight():
 
 
 def test_dropout_draws_its_rate_and_no_pattern():
-    """Protects dropout: its rate, and independence of layers, passes, rows and units."""
-    args = list(itertools.product((3, 4), (0, 1), (0, 1), range(50), range(40)))
-    stay = np.array([network.stays(*key, 0.3) for key in args]).reshape(2, 2, 2, 50, 40)
+    """Protects dropout: its rate, and independence of seeds, which passes and layers have."""
+    stay = np.array([[network.stays(s, i, 0.3) for i in range(4000)] for s in range(8)])
     assert stay.mean() == pytest.approx(0.7, abs=0.01)
-    for axis in range(3):
-        same = np.mean(np.equal(*np.split(stay, 2, axis)))
-        assert same == pytest.approx(0.7**2 + 0.3**2, abs=0.02)
-    assert abs(np.corrcoef(stay.reshape(-1, 40).T) - np.eye(40)).max() < 0.25
-    out, back = network.dropped([[1.0] * 1000], 0.3, (0, 0, 0))
+    assert abs(np.corrcoef(stay) - np.eye(8)).max() < 0.06
+    assert abs(np.corrcoef(stay.reshape(-1, 16).T) - np.eye(16)).max() < 0.1
+    out, back = network.dropped([[1.0] * 1000], 0.3, 0)
     assert {round(v, 12) for v in out[0]} == {0.0, round(1 / 0.7, 12)}
     assert back([[1.0] * 1000])[0] == out
 

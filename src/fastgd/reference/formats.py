@@ -34,7 +34,7 @@ def _float32(x: float) -> float:
 # ---- randomness ----------------------------------------------------------------------------------
 
 
-def _seed(step: int, array: int) -> tuple[int, int]:
+def seed_of(step: int, array: int) -> tuple[int, int]:
     """Splitmix64: Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014."""
     mask = 0xFFFFFFFFFFFFFFFF
     x = (step * 8 + array) * 0x9E3779B97F4A7C15 & mask
@@ -44,7 +44,8 @@ def _seed(step: int, array: int) -> tuple[int, int]:
     return x & _MASK, x >> 32
 
 
-def _hash(x: int, seed: tuple[int, int]) -> int:
+def hashed(x: int, seed: tuple[int, int]) -> int:
+    """Return another number of 32 bits, with the multipliers of Wellons' lowbias32."""
     x ^= seed[0]
     x = ((x ^ x >> 16) * 0x7FEB352D & _MASK) ^ seed[1]
     x = (x ^ x >> 15) * 0x846CA68B & _MASK
@@ -65,8 +66,8 @@ def noise(step: int, array: int, element: int, bits: int) -> int:
     bits : int
         How many: 16 for bfloat16, 13 for float16, 20 for 8 bits.
     """
-    seed = _seed(step, array)
-    x = _hash(element % BLOCK, seed) ^ _hash((BLOCK + element // BLOCK) & _MASK, seed)
+    seed = seed_of(step, array)
+    x = hashed(element % BLOCK, seed) ^ hashed((BLOCK + element // BLOCK) & _MASK, seed)
     return x >> (32 - bits)
 
 

@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any
 
 from .activations import ACTIVATIONS
+from .formats import hashed, seed_of
 from .linear_model import ONE_FOR_ALL
 from .losses import LOSSES, log_loss, multinomial
 from .rules import RULES, State, Vector
@@ -147,7 +148,8 @@ def running_norm(z: Matrix, mean: Vector, variance: Vector) -> tuple[Matrix, Bac
 def update_running(mean: Vector, variance: Vector, z: Matrix) -> None:
     """Take running statistics a tenth of the way to those of a batch, in place.
 
-    The variance of n rows is the unbiased one, by n - 1 (Ioffe and Szegedy, 2015, algorithm 2).
+    The variance of n rows is the unbiased one, by n - 1 (Ioffe and Szegedy, 2015, algorithm 2);
+    that of one row counts as 0.
 
     Examples
     --------
@@ -159,7 +161,7 @@ def update_running(mean: Vector, variance: Vector, z: Matrix) -> None:
     n = len(z)
     for j, (m, v) in enumerate(map(moments, _transposed(z))):
         mean[j] += MOMENTUM * (m - mean[j])
-        variance[j] += MOMENTUM * (v * n / (n - 1) - variance[j])
+        variance[j] += MOMENTUM * (v * n / max(n - 1, 1) - variance[j])
 
 
 def scaled(z: Matrix, gamma: Vector, beta: Vector) -> tuple[Matrix, Back]:
@@ -200,7 +202,7 @@ def activated(z: Matrix, activation: str, parameter: float | None) -> tuple[Matr
     return [[value for value, _ in row] for row in both], back
 
 
-def dropped(h: Matrix, rate: float, key: tuple[int, int, int]) -> tuple[Matrix, Back]:
+def dropped(h: Matrix, rate: float, seed: int) -> tuple[Matrix, Back]:
     """Make some numbers zero, and the others larger to make up for it (Srivastava et al., 2014).
 
     Parameters
@@ -209,38 +211,29 @@ def dropped(h: Matrix, rate: float, key: tuple[int, int, int]) -> tuple[Matrix, 
         Activations.
     rate : float
         The part of them that become zero, but for chance; those that stay are divided by 1 - rate.
-    key : (int, int, int)
-        The network's seed, the number of the pass, the number of the layer. With row and unit they
-        say what stays (`stays`), whoever computes it.
+    seed : int
+        With an element's number it says what stays (`stays`), whoever computes it.
     """
+    units = len(h[0])
 
     def through(x: Matrix) -> tuple[Matrix, Tensors]:
         return [
-            [v / (1.0 - rate) if stays(*key, i, j, rate) else 0.0 for j, v in enumerate(row)]
-            for i, row in enumerate(x)
+            [v / (1.0 - rate) if stays(seed, i * units + j, rate) else 0.0 for j, v in row]
+            for i, row in enumerate(map(enumerate, x))
         ], {}
 
     return through(h)[0], through
 
 
-def stays(seed: int, n_passes: int, layer: int, row: int, unit: int, rate: float) -> bool:
-    """Return whether dropout leaves a number as it is.
+def stays(seed: int, element: int, rate: float) -> bool:
+    """Return whether dropout leaves an element as it is: a hash of its number, as a part of 1.
 
-    Five numbers are mixed, one after the other, by the finalizer of SplitMix64 (Steele, Lea and
-    Flood, 2014, section 5).
+    Examples
+    --------
+    >>> [stays(0, element, 0.5) for element in range(6)]
+    [False, False, True, False, True, False]
     """
-    z = seed
-    for counter in (n_passes, layer, row, unit):
-        z = splitmix64(z ^ counter)
-    return (z >> 11) * 2.0**-53 >= rate
-
-
-def splitmix64(z: int) -> int:
-    """Return the next number of SplitMix64 (Steele, Lea and Flood, 2014, figure 17)."""
-    z = (z + 0x9E3779B97F4A7C15) % 2**64
-    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9 % 2**64
-    z = (z ^ z >> 27) * 0x94D049BB133111EB % 2**64
-    return z ^ z >> 31
+    return hashed(element, seed_of(seed, 0)) >= int(rate * 2**32)
 
 
 # --- a layer, a network ---------------------------------------------------------------------------
@@ -345,8 +338,8 @@ def layer_forward(network: Network, number: int, x: Matrix, training: bool) -> t
     parameter = layer.activation_parameter
     pieces.append(partial(activated, activation=layer.activation, parameter=parameter))
     if layer.dropout and training:
-        key = network.seed, network.n_passes, number
-        pieces.append(partial(dropped, rate=layer.dropout, key=key))
+        seed = network.seed + network.n_passes * len(network.layers) + number
+        pieces.append(partial(dropped, rate=layer.dropout, seed=seed))
 
     h, backs = x, []
     for piece in pieces:
