@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from . import _core
+from ._exchange import Exchange
 from ._hypers import in_domain
 from ._hypers import number as checked
 from ._initializers import INITIALIZERS, Rng, initialize
@@ -115,7 +116,7 @@ class EpochLoss(NamedTuple):
         return self.data + self.penalty
 
 
-class Network:
+class Network(Exchange):
     """A stack of dense layers and a loss, with its parameters and gradients as NumPy arrays.
 
     Parameters

@@ -63,10 +63,20 @@ from ._tensors import (
     zeros,
 )
 from ._torch_lbfgs import LBFGS
+from ._torch_modules import Skip
 
 _RULES = {made.__name__: made for made in optim.CLASSES.values()}
 
-__all__ = ["LBFGS", "NonFiniteError", "Optimizer", "StepReport", *_RULES, "register", "swa"]
+__all__ = [
+    "LBFGS",
+    "NonFiniteError",
+    "Optimizer",
+    "Skip",
+    "StepReport",
+    *_RULES,
+    "register",
+    "swa",
+]
 
 _ONE_WAY = ("foreach", "fused")  # torch's choices between implementations; there is one here
 _REFUSED = ("capturable", "differentiable")
