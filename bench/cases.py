@@ -130,6 +130,34 @@ class Epoch:
 
 
 @dataclass(frozen=True)
+class Training:
+    """One epoch of a network of layers so wide, float32, over shuffled rows in batches.
+
+    Hidden layers are rectified. Of many outputs it learns classes, of one a number.
+    """
+
+    rows: int
+    widths: tuple[int, ...]
+    batch_size: int
+    rule: str
+    threads: int = 1
+
+    def __str__(self) -> str:
+        """Name the case in one line."""
+        return f"{self.family}, batch {self.batch_size}, {threads_text(self.threads)}"
+
+    @property
+    def family(self) -> str:
+        """What the peers that are compared have in common."""
+        return f"{'-'.join(map(str, self.widths))}, {self.rule}"
+
+    def within(self, limit: int) -> tuple[Training, float]:
+        """Return the case cut to `limit` numbers, and how many times it the whole one is."""
+        small = replace(self, rows=min(self.rows, max(1, limit // self.widths[0])))
+        return small, self.rows / small.rows
+
+
+@dataclass(frozen=True)
 class Import:
     """One import of the peer's package in a fresh process."""
 
@@ -149,7 +177,7 @@ class Import:
         return self, 1.0
 
 
-Case: TypeAlias = Step | ModelStep | Iteration | Epoch | Import
+Case: TypeAlias = Step | ModelStep | Iteration | Epoch | Training | Import
 
 
 class Contestant(NamedTuple):
@@ -269,6 +297,14 @@ MATRIX_FLOORS: dict[str, tuple[str, tuple[float, ...]]] = {
     "MuSGD": ("ultralytics", (3, 3)),
     "Muon": ("torch", ()),
 }
+# widths of a network -> rows, and batch size -> what is promised
+NETWORKS: dict[tuple[int, ...], tuple[int, dict[int, dict[str, float]]]] = {
+    (784, 128, 10): (
+        20_000,
+        {32: {"SGD": 2, "Adam": 2.5}, 256: {"SGD": 1.4, "Adam": 1.4}},
+    ),
+    (10, 32, 32, 1): (20_000, {32: {"SGD": 10, "Adam": 10}}),
+}
 # Data of fewer bytes may stay in the caches: how fast it is read says nothing about memory.
 CACHES = 32 * 2**20
 
@@ -306,6 +342,7 @@ def groups(shrink: int = 1, threads: Sequence[int] = (1, 2)) -> list[Group]:
         *_model(threads),
         *_matrices(threads),
         *_lbfgs(shrink, threads),
+        *_networks(shrink, threads),
     ]
 
 
@@ -439,6 +476,28 @@ def _lbfgs(shrink: int, threads: Sequence[int]) -> Iterator[Group]:
                 "L-BFGS, one iteration, float32",
                 tuple(Comparison(case, peer, theirs) for peer, theirs in peers),
             )
+
+
+def _networks(shrink: int, threads: Sequence[int]) -> Iterator[Group]:
+    for widths, (all_rows, batches) in NETWORKS.items():
+        rows, small = max(all_rows // shrink, 1), widths[-1] == 1
+        for batch_size, floors in batches.items():
+            comparisons = []
+            for (rule, floor), n in product(floors.items(), threads):
+                case = Training(rows, widths, batch_size, rule, n)
+                comparisons.append(Comparison(case, "torch", case, floor))
+                if small:
+                    continue
+                comparisons += [
+                    Comparison(case, "scikit-learn", case, floor),
+                    Comparison(case, "products", case, 1 / 1.3, promise="≤ 1.3x their time"),
+                ]
+                if n > 1 and batch_size > 32:
+                    gain = 1.6 if n == 2 else None
+                    comparisons.append(Comparison(case, "fastgd", replace(case, threads=1), gain))
+            name = "x".join(map(str, widths))
+            title = f"Network, one epoch of {rows:,} rows, float32"
+            yield Group(f"network-{name}-batch{batch_size}", title, tuple(comparisons))
 
 
 def _matrices(threads: Sequence[int]) -> Iterator[Group]:

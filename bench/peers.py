@@ -33,6 +33,7 @@ from cases import (
     Iteration,
     ModelStep,
     Step,
+    Training,
 )
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
@@ -45,6 +46,7 @@ Floats: TypeAlias = NDArray[np.float32]
 
 HYPER: dict[str, dict[str, float]] = {
     "SGD": {"lr": 1e-2, "momentum": 0.9},
+    "Adam": {"lr": 1e-3},
     "AdamW": {"lr": 1e-3, "weight_decay": 1e-2},
     "Lion": {"lr": 1e-4},
 }
@@ -469,6 +471,109 @@ def _torch_epoch(case: Epoch) -> Work:
     return fit
 
 
+# --- one epoch of a network -----------------------------------------------------------------------
+
+
+def _training_data(case: Training) -> tuple[Floats, NDArray[Any]]:
+    """Return X and classes, or numbers of one output."""
+    x, y = dataset(case.rows, case.widths[0], max(case.widths[-1], 2))
+    return x, y if case.widths[-1] > 1 else y.astype(np.float32)
+
+
+def _fastgd_training(case: Training) -> Work:
+    nn = _module("fastgd.nn")
+    x, y = _training_data(case)
+    *hidden, outputs = case.widths[1:]
+    layers = [*(nn.Dense(width, "relu") for width in hidden), nn.Dense(outputs)]
+    loss = "cross_entropy" if outputs > 1 else "squared_error"
+    net = nn.Network(case.widths[0], layers, loss=loss, rng=0)
+    optimizer = getattr(_module("fastgd.optim"), case.rule)(net.parameters, **HYPER[case.rule])
+    random = np.random.default_rng(0)
+    y = y.astype(np.float32)
+    return lambda: net.train_epoch(
+        optimizer, x, y, random.permutation(case.rows), batch_size=case.batch_size
+    )
+
+
+def _sklearn_training(case: Training) -> Work:
+    """Work as an epoch of `fit`; what is spared is the search for numbers that are not finite."""
+    sklearn = _module("sklearn")
+    x, y = _training_data(case)
+    hyper = HYPER[case.rule]
+    model = _module("sklearn.neural_network").MLPClassifier(
+        case.widths[1:-1],
+        solver=case.rule.lower(),
+        alpha=0.0,
+        batch_size=case.batch_size,
+        learning_rate_init=hyper["lr"],
+        momentum=hyper.get("momentum", 0.0),
+        nesterovs_momentum=False,
+        random_state=0,
+    )
+    classes = np.unique(y)
+
+    def epoch() -> None:
+        with sklearn.config_context(assume_finite=True):
+            model.partial_fit(x, y, classes=classes)
+
+    return epoch
+
+
+def _torch_training(case: Training) -> Work:
+    """Work as a plain loop over batches; the fused optimizer."""
+    torch = _module("torch")
+    x, y = map(torch.from_numpy, _training_data(case))
+    pairs = list(zip(case.widths, case.widths[1:], strict=False))
+    linears = [torch.nn.Linear(*pair) for pair in pairs]
+    modules = [module for linear in linears for module in (linear, torch.nn.ReLU())][:-1]
+    model = torch.nn.Sequential(*modules)
+    make = getattr(torch.optim, case.rule)
+    optimizer = make(model.parameters(), fused=True, **HYPER[case.rule])
+    functional = torch.nn.functional
+    loss = functional.cross_entropy if case.widths[-1] > 1 else functional.mse_loss
+    y = y if case.widths[-1] > 1 else y[:, None]
+
+    def epoch() -> None:
+        for batch in torch.randperm(case.rows).split(case.batch_size):
+            optimizer.zero_grad()
+            loss(model(x.index_select(0, batch)), y.index_select(0, batch)).backward()
+            optimizer.step()
+
+    return epoch
+
+
+def _products_training(case: Training) -> Work:
+    """Multiply the matrices of an epoch, in NumPy's BLAS, and do nothing else.
+
+    Of each layer x W and x' d, and d W' but of the first; the batches lie in memory one after the
+    other, and what comes out is written to the same places again and again.
+    """
+    x, _ = _training_data(case)
+    random = np.random.default_rng(0)
+    batch = min(case.batch_size, case.rows)
+    h, d = (
+        [random.standard_normal((batch, m), dtype=np.float32) for m in case.widths]
+        for _ in range(2)
+    )
+    pairs = list(zip(case.widths, case.widths[1:], strict=False))
+    w = [random.standard_normal(pair, dtype=np.float32) for pair in pairs]
+    grads = [np.empty_like(one) for one in w]
+    first, *more = range(len(w))
+
+    def epoch() -> None:
+        for start in range(0, case.rows - batch + 1, batch):
+            rows = x[start : start + batch]
+            np.dot(rows, w[first], out=h[1])
+            for k in more:
+                np.dot(h[k], w[k], out=h[k + 1])
+            for k in reversed(more):
+                np.dot(h[k].T, d[k + 1], out=grads[k])
+                np.dot(d[k + 1], w[k].T, out=d[k])
+            np.dot(rows.T, d[1], out=grads[first])
+
+    return epoch
+
+
 # --- import, and the machine itself ---------------------------------------------------------------
 
 
@@ -488,7 +593,7 @@ def traffic(contestant: Contestant) -> int:
     case = contestant.case
     if isinstance(case, Epoch):
         return (8 if case.nonzeros else 4) * case.rows * case.width
-    if isinstance(case, Import | ModelStep | Iteration):
+    if isinstance(case, Import | ModelStep | Iteration | Training):
         return 0
     state: dict[str, list[float]] = {}
     if contestant.peer != "update":
@@ -553,6 +658,12 @@ PEERS: dict[type[Case], tuple[Peer, ...]] = {
         Peer("scikit-learn", "sklearn", _sklearn_epoch),
         Peer("torch", "torch", _torch_epoch),
         Peer("read", "numpy", _read_probe),
+    ),
+    Training: (
+        Peer("fastgd", "fastgd", _fastgd_training),
+        Peer("scikit-learn", "sklearn", _sklearn_training),
+        Peer("torch", "torch", _torch_training),
+        Peer("products", "numpy", _products_training),
     ),
     Import: (
         Peer("fastgd", "fastgd", _import("fastgd")),
