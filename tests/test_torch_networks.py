@@ -15,6 +15,15 @@ F = torch.nn.functional
 ALPHA = 0.1
 
 
+@pytest.fixture(autouse=True)
+def _one_thread():
+    """Spare small tensors torch's threads, which wait for each other for longer than they work."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 class Kept(torch.nn.Module):
     """Dropout with the masks of a network."""
 
