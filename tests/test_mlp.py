@@ -121,6 +121,8 @@ def test_callbacks_see_each_epoch_and_may_end_training(solver):
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # it is no failure to converge
         model.fit(X, y, X_val=X, y_val=y)
+    assert model.network_.parameters[0] is model.coefs_[0]
+    assert not hasattr(clone(model), "network_")
     assert [progress.epoch for progress in seen] == [1, 2, 3]
     assert model.n_iter_ == 3
     assert_allclose(seen[-1].objective, model.loss_)
@@ -236,7 +238,9 @@ def test_class_weights_are_weights_of_rows():
     X, y = some_data(3)
     weights = np.random.default_rng(0).random(N_ROWS)
     by_class = np.array([0.5, 2.0, 1.0])
-    model = classifier(class_weight=dict(enumerate(by_class))).fit(X, y, weights)
+    model = classifier(class_weight=dict(enumerate(by_class)))
+    model.fit(X, y, weights, X_val=X, y_val=y)
+    assert model.validation_scores_[-1] == model.score(X, y)  # of which they are none
     assert_same_weights(model, classifier().fit(X, y, weights * by_class[y]))
     balanced = N_ROWS / 3 / np.bincount(y)
     model, twin = classifier(class_weight="balanced").fit(X, y), classifier()

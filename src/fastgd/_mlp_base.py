@@ -2,13 +2,13 @@
 
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from itertools import pairwise
 from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import issparse
 from sklearn.base import is_regressor
 from sklearn.exceptions import ConvergenceWarning
@@ -183,7 +183,7 @@ class MLP(Estimator, ABC):
             network = self._network_for(given, first, incremental, state)
             training = self._training(network, given, first, incremental, held_out)
             if training.by_score and training.score is None:
-                self._hold_out(training, given.y, state)
+                self._hold_out(training, given, state)
             if issparse(training.rows.X):
                 training.rows.X = _core.CSR(training.rows.X)  # checked once
             if self.solver == "lbfgs":
@@ -250,7 +250,7 @@ class MLP(Estimator, ABC):
             with of_validation():
                 there = self._read(*held_out, reset=False)
                 self._note_targets(there.y, False, True, None)
-                score = self._score_on(self._rows(there, network.dtype))
+                score = self._score_on(self._rows(there, network.dtype), there.sample_weight)
         by_score = self.early_stopping and self.solver != "lbfgs"
         scored = by_score or score is not None
         return Training(
@@ -284,34 +284,39 @@ class MLP(Estimator, ABC):
             record.best_score = -np.inf if best is None else best
         return record
 
-    def _score_on(self, rows: Rows) -> Any:
-        """Return the function that scores a network on these rows."""
-        if rows.sample_weight is not None and not rows.sample_weight.any():
+    def _score_on(
+        self, rows: Rows, weights: Array | None, some: NDArray[np.int64] | None = None
+    ) -> Callable[[Network], float]:
+        """Return the function that scores a network on these rows, or some of them."""
+        X, y = rows.X, rows.y
+        if some is not None:
+            X, y, weights = X[some], y[some], None if weights is None else weights[some]
+        if weights is not None and not weights.any():
             raise ValueError(ALL_ZERO)
         metric = self._metric()
 
         def score(network: Network) -> float:
-            raw = network.predict_raw(rows.X)
+            raw = network.predict_raw(X)
             if not np.isfinite(raw).all():
                 return float("nan")
-            return metric(rows.y, raw[:, 0] if raw.shape[1] == 1 else raw, rows.sample_weight)
+            return metric(y, raw[:, 0] if raw.shape[1] == 1 else raw, weights)
 
         return score
 
-    def _hold_out(self, training: Training, y: Array, state: np.random.RandomState) -> None:
+    def _hold_out(self, training: Training, given: Given, state: np.random.RandomState) -> None:
         """Take rows out of what is trained on, and score them instead."""
         training.visited, left_out = train_test_split(
             training.visited,
             random_state=state,
             test_size=self.validation_fraction,
-            stratify=self._strata(y),
+            stratify=self._strata(given.y),
         )
         if len(left_out) < 2:
             raise ValueError(
                 "The validation set is too small. Increase 'validation_fraction' or the size of "
                 "your dataset."
             )
-        training.score = self._score_on(training.rows.only(left_out))
+        training.score = self._score_on(training.rows, given.sample_weight, left_out)
 
     def _in_batches(
         self, training: Training, incremental: bool, state: np.random.RandomState
@@ -472,6 +477,12 @@ class MLP(Estimator, ABC):
                     there[k] = param
                     self._trained = None
         return network
+
+    @property
+    def network_(self) -> Network:
+        """The network, with the weights as they are now."""
+        check_is_fitted(self)
+        return self._model()
 
     def _go_on_from(self, network: Network) -> None:
         """Have the network where training was, if the result was averages of that."""

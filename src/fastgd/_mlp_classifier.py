@@ -142,6 +142,9 @@ class MLPClassifier(ClassifierMixin, MLP):  # type: ignore[misc]
     ) -> Self:
         """Train for one epoch on (X, y), going on from where training was.
 
+        Also with the optimizer that there is: of what else was set of it since then, only another
+        `solver` or `optimizer` counts.
+
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)

@@ -147,6 +147,8 @@ _ATTRIBUTES = """
 coefs_, intercepts_ : list of ndarray
     Weights of shape (n_inputs, n_outputs) and biases of each layer: those that the network works
     on, of the dtype of X. Written to, or replaced by arrays of the same shape, they take effect.
+network_ : fastgd.nn.Network
+    The network itself.
 loss_ : float
     Loss of the last epoch, penalty included; each batch's before its update.
 best_loss_ : float or None

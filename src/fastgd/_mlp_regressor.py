@@ -45,6 +45,12 @@ class MLPRegressor(RegressorMixin, MLP):  # type: ignore[misc]
     ----------
     {attributes}
 
+    Notes
+    -----
+    What is minimised is the sum over several targets; ``loss_curve_`` has their mean, of "poisson"
+    the sum, as in scikit-learn. (Its "lbfgs" is given that mean with the gradient of the sum, so
+    with several targets it takes other steps.)
+
     References
     ----------
     Those of :class:`MLPClassifier`.
@@ -122,6 +128,9 @@ class MLPRegressor(RegressorMixin, MLP):  # type: ignore[misc]
         self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
     ) -> Self:
         """Train for one epoch on (X, y), going on from where training was.
+
+        Also with the optimizer that there is: of what else was set of it since then, only another
+        `solver` or `optimizer` counts.
 
         Parameters
         ----------

@@ -1,7 +1,7 @@
 """The epochs of a multilayer perceptron: the order of rows, what is noted of them, when to stop."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,11 +35,6 @@ class Rows:
     sample_weight: Array | None
     constants: Array | None = None  # what scikit-learn adds to the loss of each row
     share: float = 1.0  # part of the sum over the outputs that scikit-learn counts as loss
-
-    def only(self, rows: Array) -> "Rows":
-        """Return some of the rows, to be scored."""
-        weights = None if self.sample_weight is None else self.sample_weight[rows]
-        return Rows(self.X[rows], self.y[rows], weights)
 
     def constant(self, order: Array | None, batch_size: int) -> float:
         """Mean of the constants over the rows visited, weighted within each batch."""
@@ -192,18 +187,17 @@ class Training:
             self.record.best = self.network.state_dict()
         try:
             while self.record.n_iter < self.max_iter and not self.record.converged:
-                self._epoch(steps, order, batch_size)
-                if sum(bool(watcher(self.record, self.network)) for watcher in self.watching):
-                    self.record.converged = True
-                if self.record.diverged:
+                if not self._visit(steps, order(), batch_size):
                     break
+                with steps.averaged() if self.score or self.watching else nullcontext():
+                    self._conclude(steps)
         except KeyboardInterrupt:
             self.record.interrupted = True
         self.restore()
 
-    def _epoch(self, steps: Steps, order: Order, batch_size: int) -> None:
+    def _visit(self, steps: Steps, visited: NDArray[np.int64], batch_size: int) -> bool:
+        """Train for an epoch; return whether all numbers are finite."""
         record, rows = self.record, self.rows
-        visited = order()
         try:
             sums = self.network.train_epoch(
                 steps.optimizer,
@@ -218,17 +212,12 @@ class Training:
             if not self.by_score:
                 raise _core.DivergenceError(f"{NOT_FINITE}: {error}") from error
             self._note_divergence()
-            return
+            return False
         constant = rows.constant(visited, batch_size)
         record.n_iter += 1
         record.t += len(visited)
-        record.message = ""
         record.curve.append(rows.share * sums.data + sums.penalty + constant)
-        with steps.averaged():
-            self._judge()
-        steps.epoch_ends(record.t)
-        if record.no_improvement > self.n_iter_no_change:
-            self._end(steps)
+        return True
 
     def _note_divergence(self) -> None:
         """Keep the best parameters so far as the result of a training that left the numbers."""
@@ -238,6 +227,17 @@ class Training:
         assert record.scores is not None
         record.scores.append(np.nan)
         record.diverged = True
+
+    def _conclude(self, steps: Steps) -> None:
+        """Say how good an epoch was, and whether it was the last one."""
+        record = self.record
+        record.message = ""
+        self._judge()
+        steps.epoch_ends(record.t)
+        if record.no_improvement > self.n_iter_no_change:
+            self._end(steps)
+        if sum(bool(watcher(record, self.network)) for watcher in self.watching):
+            record.converged = True
 
     def _judge(self) -> None:
         """Score the network; count epochs without progress as scikit-learn does."""
