@@ -2,8 +2,8 @@
 
 What is imported here is NumPy and one extension module; the rooms below it are loaded when they
 are first named: ``fastgd.optim``, ``fastgd.schedules``, ``fastgd.nn``, ``fastgd.linear_model``
-(extra ``[sklearn]``), ``fastgd.reference``, ``fastgd.plot`` and ``fastgd.datasets`` (extra
-``[train]``), ``fastgd.torch`` (extra ``[torch]``).
+and ``fastgd.neural_network`` (extra ``[sklearn]``), ``fastgd.reference``, ``fastgd.plot`` and
+``fastgd.datasets`` (extra ``[train]``), ``fastgd.torch`` (extra ``[torch]``).
 """
 
 from typing import TYPE_CHECKING, Any
@@ -12,9 +12,29 @@ from ._core import DivergenceError, NonFiniteError, __version__
 from .config import get_num_threads, set_num_threads, show_config, threads
 
 if TYPE_CHECKING:
-    from . import datasets, linear_model, nn, optim, plot, reference, schedules, torch
+    from . import (
+        datasets,
+        linear_model,
+        neural_network,
+        nn,
+        optim,
+        plot,
+        reference,
+        schedules,
+        torch,
+    )
 
-_ROOMS = ("datasets", "linear_model", "nn", "optim", "plot", "reference", "schedules", "torch")
+_ROOMS = (
+    "datasets",
+    "linear_model",
+    "neural_network",
+    "nn",
+    "optim",
+    "plot",
+    "reference",
+    "schedules",
+    "torch",
+)
 
 __all__ = [
     "DivergenceError",
@@ -23,6 +43,7 @@ __all__ = [
     "datasets",
     "get_num_threads",
     "linear_model",
+    "neural_network",
     "nn",
     "optim",
     "plot",
