@@ -344,7 +344,7 @@ REFUSED = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("given", "words"), REFUSED, ids=lambda value: str(value)[:50])
+@pytest.mark.parametrize(("given", "words"), REFUSED, ids=[words for _, words in REFUSED])
 @pytest.mark.parametrize("fitted", [False, True])
 def test_parameters_that_do_not_go_together(given, words, fitted):
     """Protects the error's words, and the estimator, which is as it was before."""
