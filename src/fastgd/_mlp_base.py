@@ -28,6 +28,9 @@ from .nn import Dense, Network
 
 __all__ = ["MLP", "Given"]
 
+# scikit-learn's names for what makes predictions of outputs
+_OF_LINKS = {"softmax": "softmax", "logit": "logistic", "log": "exp", "identity": "identity"}
+
 
 class Given(NamedTuple):
     """What fit was given, checked."""
@@ -498,6 +501,7 @@ class MLP(Estimator, ABC):
         self.coefs_, self.intercepts_ = of_layers(network, "weight"), of_layers(network, "bias")
         self.n_layers_ = len(network.layers) + 1
         self.n_outputs_ = network.n_outputs
+        self.out_activation_ = _OF_LINKS[network._link]
         self.t_, self.n_iter_ = training.record.t, training.record.n_iter
         self._trained = None
 

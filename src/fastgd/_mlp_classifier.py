@@ -208,7 +208,6 @@ class MLPClassifier(ClassifierMixin, MLP):  # type: ignore[misc]
 
     def _loss_settings(self) -> dict[str, Any]:
         loss = "cross_entropy" if self._kind == "multiclass" else "log_loss"
-        self.out_activation_ = "softmax" if self._kind == "multiclass" else "logistic"
         return {"loss": loss, "label_smoothing": float(self.label_smoothing)}
 
     def _rows(self, given: Given, dtype: Any) -> Rows:

@@ -157,7 +157,6 @@ class MLPRegressor(RegressorMixin, MLP):  # type: ignore[misc]
         return 1 if y.ndim == 1 else int(y.shape[1])
 
     def _loss_settings(self) -> dict[str, Any]:
-        self.out_activation_ = "exp" if self._predicts_exp() else "identity"
         return {"loss": self.loss, "loss_parameter": self.loss_parameter}
 
     def _predicts_exp(self) -> bool:
