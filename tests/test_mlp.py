@@ -243,7 +243,8 @@ def test_class_weights_are_weights_of_rows():
     assert model.validation_scores_[-1] == model.score(X, y)  # of which they are none
     assert_same_weights(model, classifier().fit(X, y, weights * by_class[y]))
     balanced = N_ROWS / 3 / np.bincount(y)
-    model, twin = classifier(class_weight="balanced").fit(X, y), classifier()
+    model, twin = classifier(class_weight="balanced"), classifier()
+    model.fit(X, y, X_val=X[y == 1], y_val=y[y == 1])  # where some classes are missing
     assert_allclose(model.coefs_[0], twin.fit(X, y, balanced[y]).coefs_[0], rtol=1e-12)
 
 

@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.sparse import issparse
 from sklearn.base import is_regressor
 from sklearn.exceptions import ConvergenceWarning
@@ -112,8 +112,8 @@ class MLP(Estimator, ABC):
         """Count the outputs that the network has for y."""
 
     @abstractmethod
-    def _rows(self, given: Given, dtype: Any) -> Rows:
-        """Return the data as the network takes them."""
+    def _encoded(self, y: Array, dtype: Any) -> Array:
+        """Return targets as the network takes them."""
 
     @abstractmethod
     def _strata(self, y: Array) -> Array | None:
@@ -126,6 +126,19 @@ class MLP(Estimator, ABC):
     @abstractmethod
     def _loss_settings(self) -> dict[str, Any]:
         """Return the arguments of a network that say what it minimises."""
+
+    def _rows(self, given: Given, dtype: Any) -> Rows:
+        """Return the data as the network takes them."""
+        weights = self._weights(given)
+        return Rows(
+            self._for_network(given.X, dtype),
+            self._encoded(given.y, dtype),
+            None if weights is None else weights.astype(dtype),
+        )
+
+    def _weights(self, given: Given) -> Array | None:
+        """Return the weights of the rows in training; None for ones."""
+        return given.sample_weight
 
     # ---- training --------------------------------------------------------------------------------
 
@@ -253,7 +266,11 @@ class MLP(Estimator, ABC):
             with of_validation():
                 there = self._read(*held_out, reset=False)
                 self._note_targets(there.y, False, True, None)
-                score = self._score_on(self._rows(there, network.dtype), there.sample_weight)
+                score = self._score_on(
+                    self._for_network(there.X, network.dtype),
+                    self._encoded(there.y, network.dtype),
+                    there.sample_weight,
+                )
         by_score = self.early_stopping and self.solver != "lbfgs"
         scored = by_score or score is not None
         return Training(
@@ -287,13 +304,8 @@ class MLP(Estimator, ABC):
             record.best_score = -np.inf if best is None else best
         return record
 
-    def _score_on(
-        self, rows: Rows, weights: Array | None, some: NDArray[np.int64] | None = None
-    ) -> Callable[[Network], float]:
-        """Return the function that scores a network on these rows, or some of them."""
-        X, y = rows.X, rows.y
-        if some is not None:
-            X, y, weights = X[some], y[some], None if weights is None else weights[some]
+    def _score_on(self, X: Any, y: Array, weights: Array | None) -> Callable[[Network], float]:
+        """Return the function that scores a network on these rows."""
         if weights is not None and not weights.any():
             raise ValueError(ALL_ZERO)
         metric = self._metric()
@@ -319,7 +331,9 @@ class MLP(Estimator, ABC):
                 "The validation set is too small. Increase 'validation_fraction' or the size of "
                 "your dataset."
             )
-        training.score = self._score_on(training.rows, given.sample_weight, left_out)
+        weights = None if given.sample_weight is None else given.sample_weight[left_out]
+        rows = training.rows
+        training.score = self._score_on(rows.X[left_out], rows.y[left_out], weights)
 
     def _in_batches(
         self, training: Training, incremental: bool, state: np.random.RandomState

@@ -15,7 +15,6 @@ from ._linear_input import BALANCED_IN_PARTIAL_FIT, Array, labels_in, naming, ro
 from ._linear_validation import Metric, accuracy, accuracy_of_classes
 from ._mlp_base import MLP, Given
 from ._mlp_parameters import CONSTRAINTS, is_stochastic, with_parameters
-from ._mlp_training import Rows
 
 __all__ = ["MLPClassifier"]
 
@@ -210,31 +209,32 @@ class MLPClassifier(ClassifierMixin, MLP):  # type: ignore[misc]
         loss = "cross_entropy" if self._kind == "multiclass" else "log_loss"
         return {"loss": loss, "label_smoothing": float(self.label_smoothing)}
 
-    def _rows(self, given: Given, dtype: Any) -> Rows:
-        """Return the data as the network takes them: numbers of classes, or 0 and 1."""
-        y = given.y
+    def _encoded(self, y: Array, dtype: Any) -> Array:
+        """Return numbers of classes; 0 and 1 of two classes, or of several labels."""
         if self._kind == "multiclass":
             y = np.searchsorted(self.classes_, y)
         elif self._kind == "binary":
             y = self._is_second(y)
-        X = self._for_network(given.X, dtype)
-        return Rows(X, np.ascontiguousarray(y, dtype=dtype), self._weights(given, dtype))
+        return np.ascontiguousarray(y, dtype=dtype)
 
     def _is_second(self, y: Array) -> Array:
         """Whether each label is the second of two; there may be but one."""
         return y == self.classes_[-1] if len(self.classes_) == 2 else np.zeros(len(y), bool)
 
-    def _weights(self, given: Given, dtype: Any) -> Array | None:
-        """Weights of the rows: the sample's times the class's; None for ones."""
+    def _weights(self, given: Given) -> Array | None:
+        """Return the sample's weights times the classes'; None for ones."""
         rows = given.sample_weight
-        if self.class_weight is not None:
-            by_class = compute_class_weight(
-                self.class_weight, classes=self.classes_, y=given.y, sample_weight=rows
-            )
-            if not (np.isfinite(by_class) & (by_class >= 0)).all():
-                raise ValueError(f"class_weight must be finite and 0 or more; got {by_class}")
-            rows = row_weights(given.X, rows) * by_class[np.searchsorted(self.classes_, given.y)]
-        return None if rows is None else rows.astype(dtype)
+        if self.class_weight is None:
+            return rows
+        by_class = compute_class_weight(
+            self.class_weight, classes=self.classes_, y=given.y, sample_weight=rows
+        )
+        if not (np.isfinite(by_class) & (by_class >= 0)).all():
+            raise ValueError(f"class_weight must be finite and 0 or more; got {by_class}")
+        weights: Array = (
+            row_weights(given.X, rows) * by_class[np.searchsorted(self.classes_, given.y)]
+        )
+        return weights
 
     def _strata(self, y: Array) -> Array | None:
         if self._kind != "binary":

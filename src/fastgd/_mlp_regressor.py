@@ -162,13 +162,12 @@ class MLPRegressor(RegressorMixin, MLP):  # type: ignore[misc]
     def _predicts_exp(self) -> bool:
         return _core.LOSSES[self.loss]["link"] == "log"
 
+    def _encoded(self, y: Array, dtype: Any) -> Array:
+        return finite(y, dtype, "y")
+
     def _rows(self, given: Given, dtype: Any) -> Rows:
-        """Return the data as the network takes them."""
-        rows = Rows(
-            self._for_network(given.X, dtype),
-            finite(given.y, dtype, "y"),
-            None if given.sample_weight is None else given.sample_weight.astype(dtype),
-        )
+        """Return the data as the network takes them, and what scikit-learn's loss is of that."""
+        rows = super()._rows(given, dtype)
         if self.loss == "poisson":  # half of the deviance, summed over the outputs
             y = np.asarray(given.y, np.float64).reshape(len(given.y), -1)
             rows.constants = (xlogy(y, y) - y).sum(axis=1)
