@@ -411,6 +411,18 @@ def test_divergence():
     assert np.isfinite(wild.predict(X)).all()
 
 
+@pytest.mark.parametrize("given", [{}, {"ema_decay": 0.9, "optimizer": "adamw"}])
+def test_partial_fit_that_fails_at_a_later_batch(given):
+    """Protects weights, averages and the optimizer's state: as if nothing had been tried."""
+    X, y = some_data()
+    model, twin = (regressor(shuffle=False, **given).partial_fit(X, y) for _ in range(2))
+    with pytest.raises(fastgd.DivergenceError):
+        model.partial_fit(np.where(np.arange(N_ROWS)[:, None] < 60, X, 1e200), y)
+    assert_same_weights(model, twin)
+    assert_same_weights(model.partial_fit(X, y), twin.partial_fit(X, y))
+    assert model.loss_curve_ == twin.loss_curve_
+
+
 @pytest.mark.parametrize("given", [{}, {"solver": "lbfgs"}])
 def test_ctrl_c_leaves_a_model(monkeypatch, given):
     """Protects what was learnt before Ctrl-C, and training, which goes on from there."""
