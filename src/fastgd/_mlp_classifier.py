@@ -226,9 +226,7 @@ class MLPClassifier(ClassifierMixin, MLP):  # type: ignore[misc]
         rows = given.sample_weight
         if self.class_weight is None:
             return rows
-        by_class = compute_class_weight(
-            self.class_weight, classes=self.classes_, y=given.y, sample_weight=rows
-        )
+        by_class = compute_class_weight(self.class_weight, classes=self.classes_, y=given.y)
         if not (np.isfinite(by_class) & (by_class >= 0)).all():
             raise ValueError(f"class_weight must be finite and 0 or more; got {by_class}")
         weights: Array = (
