@@ -400,7 +400,7 @@ def test_divergence():
     model = regressor(solver="sgd", alpha=0).fit(X, y)
     before = [np.array(p) for p in model.coefs_ + model.intercepts_]
     for train in (model.fit, model.partial_fit):
-        with pytest.raises(fastgd.DivergenceError, match="non-finite parameter weights"):
+        with pytest.raises(fastgd.DivergenceError, match=r"non-finite .*\(layers.* step \d+\.$"):
             train(X * 1e200, y)
         for mine, other in zip(model.coefs_ + model.intercepts_, before, strict=True):
             assert_array_equal(mine, other)

@@ -210,7 +210,8 @@ class Training:
             )
         except FloatingPointError as error:
             if not self.by_score:
-                raise _core.DivergenceError(f"{NOT_FINITE}: {error}") from error
+                what, _, _ = str(error).partition(". ")  # what to do about it is for optimizers
+                raise _core.DivergenceError(f"{NOT_FINITE}: {what}.") from error
             self._note_divergence()
             return False
         constant = rows.constant(visited, batch_size)
