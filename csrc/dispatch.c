@@ -6,6 +6,10 @@
 #define FGD_POSIX 1
 #endif
 
+#if defined(__GNUC__) && (defined(__x86_64__) || defined(__i386__))
+#include <cpuid.h>
+#endif
+
 #include "fastgd.h"
 #include "isas.h"
 #include "parallel.h"
@@ -89,6 +93,47 @@ int fgd_use(int i)
     fgd_active = tables[i];
     return 1;
 }
+
+/* ---------------------------------------------------------------------------------------------- int8 products */
+
+/* FGD_OVERLAYS(ROW) comes from CMake: ROW(instruction set, what multiplies codes beside it, condition) */
+#if defined(__GNUC__) && (defined(__x86_64__) || defined(__i386__))
+static int has_avxvnni(void) /* compilers' own words for it are younger */
+{
+    unsigned a, b, c, d;
+    return __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 4 & 1);
+}
+#endif
+#define AVXVNNI has_avxvnni()
+#define AVX512VNNI FGD_CPU("avx512vnni")
+
+#define ROW(isa, name, supported)                                                                                      \
+    void fgd_int8_product_##name(int32_t *out, ptrdiff_t stride, const uint8_t *a, ptrdiff_t a_stride,                 \
+                                 const int8_t *packed, ptrdiff_t rows, ptrdiff_t blocks, ptrdiff_t depth);
+FGD_OVERLAYS(ROW)
+#undef ROW
+
+fgd_int8_product fgd_int8_product_here(int portable)
+{
+#define ROW(isa, name, supported)                                                                                      \
+    if (!portable && fgd_active == &fgd_kernels_##isa && supported) return fgd_int8_product_##name;
+    FGD_OVERLAYS(ROW)
+#undef ROW
+    (void)portable;
+    return fgd_active->int8_product;
+}
+
+const char *fgd_int8_name(int portable)
+{
+#define ROW(isa, name, supported)                                                                                      \
+    if (fgd_int8_product_here(portable) == fgd_int8_product_##name) return #name;
+    FGD_OVERLAYS(ROW)
+#undef ROW
+    (void)portable;
+    return "portable";
+}
+
+/* ---------------------------------------------------------------------------------------------------- the build */
 
 const char *fgd_compiler(void)
 {

@@ -253,6 +253,52 @@ typedef struct {
 } fgd_history;
 typedef struct fgd_mate fgd_mate; /* a thread at work on a matrix: matrix.h */
 
+/* ---------------------------------------------------------------------------------------------- quantisation */
+
+/* How the elements of an array are quantised. Element i is of channel i / stride % n_channels. */
+typedef struct {
+    const void *scale, *zero; /* the dtype of the array; (n_channels,); each zero one of the codes */
+    ptrdiff_t n_channels, stride;
+    int qmin, qmax; /* the first and the last code; less than 2^20 apart, and from 0 */
+} fgd_quantizer;
+
+typedef enum {
+    FGD_FAKE = 0,     /* out = x, fake quantised                                              */
+    FGD_STRAIGHT = 1, /* out = its gradient, straight-through: grad, or 0 where x was clamped */
+    FGD_ENCODE = 2,   /* out = the codes of x, 8 bits each                                    */
+    FGD_DECODE = 3,   /* out = what the codes x stand for                                     */
+    FGD_LEARN = 4,    /* STRAIGHT; of each channel, the gradients of scale and zero point     */
+    FGD_RANGE = 5     /* of each channel, the least and the largest number                    */
+} fgd_quantize_op;
+
+/* One pass over an array: what is done, and with what. */
+typedef struct {
+    int op; /* fgd_quantize_op */
+    void *out;
+    const void *x, *grad;
+    const fgd_quantizer *quantizer;
+} fgd_quantize_pass;
+
+enum { FGD_INT8_COLUMNS = 16, FGD_INT8_DEPTH = 4 }; /* of packed weights: int8.inl.h */
+
+/* out (rows, blocks * FGD_INT8_COLUMNS), `stride` numbers apart, = the products of uint8 a (rows, depth), `a_stride`
+ * apart, and packed weights; depth is a multiple of FGD_INT8_DEPTH. */
+typedef void (*fgd_int8_product)(int32_t *out, ptrdiff_t stride, const uint8_t *a, ptrdiff_t a_stride,
+                                 const int8_t *packed, ptrdiff_t rows, ptrdiff_t blocks, ptrdiff_t depth);
+
+/* One layer: codes of its input, their products with weights, and what becomes of those, by column. */
+typedef struct {
+    const int8_t *weight;                   /* packed */
+    const int32_t *constant, *weight_zero;  /* (n_outputs,); of weights without zero points NULL */
+    const float *scale, *bias;              /* (n_outputs,): of the products, and what comes to them */
+    const float *gamma, *beta;              /* (n_outputs,): of a layer norm, or NULL */
+    float input_scale, input_zero, epsilon; /* of the norm */
+    int input_max;                          /* the last code */
+    ptrdiff_t n_inputs, n_outputs;
+    int activation, skip;
+    double parameter; /* the activation's */
+} fgd_int8_layer;
+
 /* ---------------------------------------------------------------------------------------------- linear models */
 
 /* The examples: X is (n_rows, n_features), C-contiguous; y and sample_weight (NULL: all one) are (n_rows,).
@@ -505,11 +551,18 @@ typedef struct {
     double (*sum)(const void *x, ptrdiff_t n);
     /* the elements [first, first + n) of a pass over vectors, and their part of its results */
     void (*vectors)(double *results, const fgd_vectors *pass, ptrdiff_t first, ptrdiff_t n);
+    /* the same of a pass that quantises; sums are (n_channels, 2), and added to, or, of ranges, widened */
+    void (*quantize)(double *sums, const fgd_quantize_pass *pass, ptrdiff_t first, ptrdiff_t n);
 } fgd_typed_kernels;
 
 typedef struct {
     const char *isa;
     const fgd_typed_kernels *dtype[FGD_DTYPES];
+    fgd_int8_product int8_product;
+    /* out (n_rows, n_outputs of the last layer) of a network, for as many rows as FGD_INT8_ROWS; scratch holds
+     * fgd_int8_scratch() bytes of one thread, aligned to 64 */
+    void (*int8_rows)(float *out, void *scratch, const float *X, const fgd_int8_layer *layers, ptrdiff_t n_layers,
+                      ptrdiff_t n_rows, fgd_int8_product product);
 } fgd_kernels;
 
 extern const fgd_kernels *fgd_active; /* the chosen table: the only state that C keeps */
@@ -541,6 +594,25 @@ ptrdiff_t fgd_n_vector_sums(ptrdiff_t n);
  * (m numbers); gives gradient . direction. 1 + 2 m passes over memory, each over one or two vectors of the history. */
 double fgd_lbfgs_direction(void *direction, double *al, double *sums, const void *gradient, const fgd_history *history,
                            double h_diag, ptrdiff_t n, int dtype, int threads);
+
+/* One pass that quantises, over arrays of n elements; `sums` holds fgd_n_quantize_sums() numbers, of which the first
+ * (n_channels, 2) are the results of FGD_LEARN and FGD_RANGE. */
+void fgd_quantize(double *sums, const fgd_quantize_pass *pass, ptrdiff_t n, int dtype, int threads);
+ptrdiff_t fgd_n_quantize_sums(const fgd_quantize_pass *pass, ptrdiff_t n);
+
+/* What multiplies codes: the processor's own instructions where it has them, else, or if `portable`, plain C. */
+fgd_int8_product fgd_int8_product_here(int portable);
+const char *fgd_int8_name(int portable);
+
+/* packed = weights (n_inputs, n_outputs); fgd_int8_packed_size() bytes */
+void fgd_int8_pack(int8_t *packed, const int8_t *weight, ptrdiff_t n_inputs, ptrdiff_t n_outputs);
+size_t fgd_int8_packed_size(ptrdiff_t n_inputs, ptrdiff_t n_outputs);
+
+/* out (n_rows, n_outputs of the last layer) of X (n_rows, n_inputs of the first); `scratch` holds fgd_int8_scratch()
+ * bytes for each thread, aligned to 64. */
+void fgd_int8_predict(float *out, void *scratch, const float *X, const fgd_int8_layer *layers, ptrdiff_t n_layers,
+                      ptrdiff_t n_rows, int portable, int threads);
+size_t fgd_int8_scratch(const fgd_int8_layer *layers, ptrdiff_t n_layers);
 
 /* The sum of an array, read once: what the benchmarks measure bandwidth with. */
 double fgd_sum(const void *x, ptrdiff_t n, int dtype, int threads);

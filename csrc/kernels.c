@@ -5,6 +5,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "int8.h"
 #include "matrix.h"
 #include "parallel.h"
 #include "rules.h"
@@ -55,7 +56,10 @@
 #define ROOT_HALF_BITS 0x3FE6A09E667F3BCD
 #include "rooms.inl.h"
 
+#include "int8.inl.h"
+
 #define STRING_(x) #x
 #define STRING(x) STRING_(x)
 extern const fgd_kernels FGD_JOIN(fgd_kernels, FGD_ISA);
-const fgd_kernels FGD_JOIN(fgd_kernels, FGD_ISA) = {STRING(FGD_ISA), {&kernels_f32, &kernels_f64}};
+const fgd_kernels FGD_JOIN(fgd_kernels, FGD_ISA) = {
+    STRING(FGD_ISA), {&kernels_f32, &kernels_f64}, fgd_int8_product_portable, fgd_int8_rows};

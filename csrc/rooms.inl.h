@@ -22,6 +22,7 @@
 #include "full.inl.h"
 #include "reduced.inl.h"
 #include "interact.inl.h"
+#include "quant.inl.h"
 #include "layers.inl.h"
 #include "mlp.inl.h"
 
@@ -65,6 +66,7 @@ static const fgd_typed_kernels N(kernels) = {
     .all_finite = N(all_finite),
     .sum = N(sum_all),
     .vectors = N(vectors),
+    .quantize = N(quantize),
 };
 
 #undef W

@@ -53,6 +53,7 @@ enum {
     FGD_PART_ELEMENTS = 4096,   /* a part of a layer's weights has about so many, at home in the first-level cache, */
     FGD_PART_STEP = 16,         /* whose step costs as much as so many rows of their gradient; */
     FGD_PREDICT_ROWS = 64,      /* rows that are predicted at a time */
+    FGD_INT8_ROWS = 32,         /* 8-bit codes: rows that go through all layers together */
     FGD_GRAM_STEPS = 3,         /* Newton-Schulz: iterations on one Gram matrix, */
     FGD_GRAM_STEPS_LONG = 5     /* and in float32 on that of a long one */
 };
@@ -66,6 +67,7 @@ enum {
 #define FGD_SERIAL_BATCH 30000.0
 #define FGD_SERIAL_PRODUCTS 30000.0
 #define FGD_SERIAL_NETWORK 500000.0
+#define FGD_SERIAL_INT8 500000.0
 
 /* A pivot below this part of its column's square is rounding. */
 #define FGD_PIVOT 1e-12

@@ -2,8 +2,8 @@
 
 What is imported here is NumPy and one extension module; the rooms below it are loaded when they
 are first named: ``fastgd.optim``, ``fastgd.schedules``, ``fastgd.nn``, ``fastgd.linear_model``
-and ``fastgd.neural_network`` (extra ``[sklearn]``), ``fastgd.reference``, ``fastgd.plot`` and
-``fastgd.datasets`` (extra ``[train]``), ``fastgd.torch`` (extra ``[torch]``).
+and ``fastgd.neural_network`` (extra ``[sklearn]``), ``fastgd.quantization``, ``fastgd.reference``,
+``fastgd.plot`` and ``fastgd.datasets`` (extra ``[train]``), ``fastgd.torch`` (extra ``[torch]``).
 """
 
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         nn,
         optim,
         plot,
+        quantization,
         reference,
         schedules,
         torch,
@@ -31,6 +32,7 @@ _ROOMS = (
     "nn",
     "optim",
     "plot",
+    "quantization",
     "reference",
     "schedules",
     "torch",
@@ -47,6 +49,7 @@ __all__ = [
     "nn",
     "optim",
     "plot",
+    "quantization",
     "reference",
     "schedules",
     "set_num_threads",

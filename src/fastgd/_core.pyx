@@ -16,7 +16,7 @@ from cpython.mem cimport PyMem_Calloc, PyMem_Free, PyMem_Realloc
 from cpython.object cimport PyObject, PyObject_TypeCheck, PyTypeObject
 from cpython.pycapsule cimport PyCapsule_GetPointer
 from libc.stddef cimport ptrdiff_t
-from libc.stdint cimport int64_t, uint32_t, uint64_t, uintptr_t
+from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t, uintptr_t
 from libc.math cimport INFINITY
 from libc.stdlib cimport qsort
 from libc.string cimport memcmp, memset, strcmp
@@ -382,6 +382,7 @@ include "_examples.pxi"
 include "_stepper.pxi"
 include "_tensor_stepper.pxi"
 include "_lbfgs.pxi"
+include "_quantization.pxi"
 
 
 # ------------------------------------------------------------------------------------ linear models

@@ -1,6 +1,6 @@
 # Mirror of csrc/fastgd.h, no logic.
 from libc.stddef cimport ptrdiff_t
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t
 
 
 cdef extern from "fastgd.h" nogil:
@@ -362,6 +362,52 @@ cdef extern from "fastgd.h" nogil:
                          const fgd_interactions *pairs, int threads) noexcept nogil
         int (*all_finite)(const void *x, ptrdiff_t n) noexcept nogil
 
+    ctypedef struct fgd_quantizer:
+        const void *scale
+        const void *zero
+        ptrdiff_t n_channels
+        ptrdiff_t stride
+        int qmin
+        int qmax
+
+    enum:
+        FGD_FAKE
+        FGD_STRAIGHT
+        FGD_ENCODE
+        FGD_DECODE
+        FGD_LEARN
+        FGD_RANGE
+        FGD_INT8_COLUMNS
+
+    ctypedef struct fgd_quantize_pass:
+        int op
+        void *out
+        const void *x
+        const void *grad
+        const fgd_quantizer *quantizer
+
+    ctypedef void (*fgd_int8_product)(int32_t *out, ptrdiff_t stride, const uint8_t *a,
+                                      ptrdiff_t a_stride, const int8_t *packed, ptrdiff_t rows,
+                                      ptrdiff_t blocks, ptrdiff_t depth) noexcept nogil
+
+    ctypedef struct fgd_int8_layer:
+        const int8_t *weight
+        const int32_t *constant
+        const int32_t *weight_zero
+        const float *scale
+        const float *bias
+        const float *gamma
+        const float *beta
+        float input_scale
+        float input_zero
+        float epsilon
+        int input_max
+        ptrdiff_t n_inputs
+        ptrdiff_t n_outputs
+        int activation
+        int skip
+        double parameter
+
     ctypedef struct fgd_kernels:
         const char *isa
         const fgd_typed_kernels **dtype
@@ -387,6 +433,17 @@ cdef extern from "fastgd.h" nogil:
     double fgd_lbfgs_direction(void *direction, double *al, double *sums, const void *gradient,
                                const fgd_history *history, double h_diag, ptrdiff_t n, int dtype,
                                int threads)
+    void fgd_quantize(double *sums, const fgd_quantize_pass *quantize_pass, ptrdiff_t n, int dtype,
+                      int threads)
+    ptrdiff_t fgd_n_quantize_sums(const fgd_quantize_pass *quantize_pass, ptrdiff_t n)
+    fgd_int8_product fgd_int8_product_here(int portable)
+    const char *fgd_int8_name(int portable)
+    void fgd_int8_pack(int8_t *packed, const int8_t *weight, ptrdiff_t n_inputs,
+                       ptrdiff_t n_outputs)
+    size_t fgd_int8_packed_size(ptrdiff_t n_inputs, ptrdiff_t n_outputs)
+    void fgd_int8_predict(float *out, void *scratch, const float *X, const fgd_int8_layer *layers,
+                          ptrdiff_t n_layers, ptrdiff_t n_rows, int portable, int threads)
+    size_t fgd_int8_scratch(const fgd_int8_layer *layers, ptrdiff_t n_layers)
     double fgd_sum(const void *x, ptrdiff_t n, int dtype, int threads)
     ptrdiff_t fgd_first_bad_row(const fgd_rows *rows, ptrdiff_t nnz)
     int fgd_is_plain_sgd(const fgd_stretch *stretch)

@@ -29,6 +29,7 @@ transforms              before the rule `centralize`, `adaptive_clip`, after it 
 projections             `box`, `l1_ball`, `l2_ball`, `simplex`
 sampler                 `xorshift32`, `shuffle`, `rows`
 `formats`               numbers in 16 and 8 bits, and how they are rounded: a module of its own
+`quantization`          numbers and their codes, integer products: another
 linear model            `linear_prediction`, `linear_gradient`, `linear_step`, `train_linear`;
                         of many classes together `multinomial`, `multinomial_gradient`;
                         groups of features `shrink_groups`, `group_norms`;
