@@ -253,52 +253,6 @@ typedef struct {
 } fgd_history;
 typedef struct fgd_mate fgd_mate; /* a thread at work on a matrix: matrix.h */
 
-/* ---------------------------------------------------------------------------------------------- quantisation */
-
-/* How the elements of an array are quantised. Element i is of channel i / stride % n_channels. */
-typedef struct {
-    const void *scale, *zero; /* the dtype of the array; (n_channels,); each zero one of the codes */
-    ptrdiff_t n_channels, stride;
-    int qmin, qmax; /* the first and the last code; less than 2^20 apart, and from 0 */
-} fgd_quantizer;
-
-typedef enum {
-    FGD_FAKE = 0,     /* out = x, fake quantised                                              */
-    FGD_STRAIGHT = 1, /* out = its gradient, straight-through: grad, or 0 where x was clamped */
-    FGD_ENCODE = 2,   /* out = the codes of x, 8 bits each                                    */
-    FGD_DECODE = 3,   /* out = what the codes x stand for                                     */
-    FGD_LEARN = 4,    /* STRAIGHT; of each channel, the gradients of scale and zero point     */
-    FGD_RANGE = 5     /* of each channel, the least and the largest number                    */
-} fgd_quantize_op;
-
-/* One pass over an array: what is done, and with what. */
-typedef struct {
-    int op; /* fgd_quantize_op */
-    void *out;
-    const void *x, *grad;
-    const fgd_quantizer *quantizer;
-} fgd_quantize_pass;
-
-enum { FGD_INT8_COLUMNS = 16, FGD_INT8_DEPTH = 4 }; /* of packed weights: int8.inl.h */
-
-/* out (rows, blocks * FGD_INT8_COLUMNS), `stride` numbers apart, = the products of uint8 a (rows, depth), `a_stride`
- * apart, and packed weights; depth is a multiple of FGD_INT8_DEPTH. */
-typedef void (*fgd_int8_product)(int32_t *out, ptrdiff_t stride, const uint8_t *a, ptrdiff_t a_stride,
-                                 const int8_t *packed, ptrdiff_t rows, ptrdiff_t blocks, ptrdiff_t depth);
-
-/* One layer: codes of its input, their products with weights, and what becomes of those, by column. */
-typedef struct {
-    const int8_t *weight;                   /* packed */
-    const int32_t *constant, *weight_zero;  /* (n_outputs,); of weights without zero points NULL */
-    const float *scale, *bias;              /* (n_outputs,): of the products, and what comes to them */
-    const float *gamma, *beta;              /* (n_outputs,): of a layer norm, or NULL */
-    float input_scale, input_zero, epsilon; /* of the norm */
-    int input_max;                          /* the last code */
-    ptrdiff_t n_inputs, n_outputs;
-    int activation, skip;
-    double parameter; /* the activation's */
-} fgd_int8_layer;
-
 /* ---------------------------------------------------------------------------------------------- linear models */
 
 /* The examples: X is (n_rows, n_features), C-contiguous; y and sample_weight (NULL: all one) are (n_rows,).
@@ -397,10 +351,77 @@ typedef struct {
     const void *zeros; /* (n_outputs,) */
 } fgd_reduction;
 
+/* ---------------------------------------------------------------------------------------------- quantisation */
+
+/* How the elements of an array are quantised. Element i is of channel i / stride % n_channels. */
+typedef struct {
+    const void *scale, *zero; /* the dtype of the array; (n_channels,); each zero one of the codes */
+    ptrdiff_t n_channels, stride;
+    int qmin, qmax; /* the first and the last code; less than 2^20 apart, and from 0 */
+} fgd_quantizer;
+
+typedef enum {
+    FGD_FAKE = 0,     /* out = x, fake quantised                                              */
+    FGD_STRAIGHT = 1, /* out = its gradient, straight-through: grad, or 0 where x was clamped */
+    FGD_ENCODE = 2,   /* out = the codes of x, 8 bits each                                    */
+    FGD_DECODE = 3,   /* out = what the codes x stand for                                     */
+    FGD_LEARN = 4,    /* STRAIGHT; of each channel, the gradients of scale and zero point     */
+    FGD_RANGE = 5     /* of each channel, the least and the largest number                    */
+} fgd_quantize_op;
+
+/* One pass over an array: what is done, and with what. */
+typedef struct {
+    int op; /* fgd_quantize_op */
+    void *out;
+    const void *x, *grad;
+    const fgd_quantizer *quantizer;
+} fgd_quantize_pass;
+
+enum { FGD_INT8_COLUMNS = 16, FGD_INT8_DEPTH = 4 }; /* of packed weights: int8.inl.h */
+
+/* out (rows, blocks * FGD_INT8_COLUMNS), `stride` numbers apart, = the products of uint8 a (rows, depth), `a_stride`
+ * apart, and packed weights; depth is a multiple of FGD_INT8_DEPTH. */
+typedef void (*fgd_int8_product)(int32_t *out, ptrdiff_t stride, const uint8_t *a, ptrdiff_t a_stride,
+                                 const int8_t *packed, ptrdiff_t rows, ptrdiff_t blocks, ptrdiff_t depth);
+
+/* One layer: codes of its input, their products with weights, and what becomes of those, by column. */
+typedef struct {
+    const int8_t *weight;                   /* packed */
+    const int32_t *constant, *weight_zero;  /* (n_outputs,); of weights without zero points NULL */
+    const float *scale, *bias;              /* (n_outputs,): of the products, and what comes to them */
+    const float *gamma, *beta;              /* (n_outputs,): of a layer norm, or NULL */
+    float input_scale, input_zero, epsilon; /* of the norm */
+    int input_max;                          /* the last code */
+    ptrdiff_t n_inputs, n_outputs;
+    int activation, skip;
+    double parameter; /* the activation's */
+} fgd_int8_layer;
+
 /* ---------------------------------------------------------------------------------------------------- networks */
 
 typedef enum { FGD_NO_NORM = 0, FGD_BATCH_NORM = 1, FGD_LAYER_NORM = 2 } fgd_norm;
-typedef enum { FGD_WEIGHT = 0, FGD_BIAS = 1, FGD_GAMMA = 2, FGD_BETA = 3, FGD_LAYER_PARAMS = 4 } fgd_layer_param;
+typedef enum {
+    FGD_WEIGHT = 0,
+    FGD_BIAS = 1,
+    FGD_GAMMA = 2,
+    FGD_BETA = 3,
+    FGD_WEIGHT_SCALE = 4, /* where scales are learned */
+    FGD_INPUT_SCALE = 5,
+    FGD_LAYER_PARAMS = 6
+} fgd_layer_param;
+
+/* A layer that is trained to be quantised: it sees W and its input x fake quantised. Scales that are not learned follow
+ * the ranges: that of W as it is, and moving averages of that of x. */
+enum { FGD_OF_WEIGHT = 0, FGD_OF_INPUT = 1, FGD_FAKED = 2 };
+typedef struct {
+    fgd_quantizer quantizer[FGD_FAKED]; /* scale and zero are those below */
+    void *scale[FGD_FAKED], *zero[FGD_FAKED];
+    int symmetric[FGD_FAKED];
+    double factor[FGD_FAKED]; /* of the gradients of scales */
+    double *range;            /* (2,): of x */
+    double averaging;         /* weight of the latest batch; 0: the range stays */
+    void *weights;            /* (inputs, outputs): what the codes of W stand for, worked out for each batch */
+} fgd_faking;
 
 /* z = x W + b -> norm -> activation -> dropout -> + x if it skips. W is (inputs, outputs), all else (outputs,). */
 typedef struct {
@@ -414,6 +435,7 @@ typedef struct {
     void *grads[FGD_LAYER_PARAMS];
     int trained[FGD_LAYER_PARAMS]; /* its number among the optimizer's tensors; -1: it rests */
     void *running_mean, *running_var;
+    fgd_faking *faking; /* NULL: it sees them as they are */
 } fgd_layer;
 
 /* the losses of networks that are no row of fgd_losses: softmax over the outputs, whose y is the number of the one that
@@ -553,6 +575,8 @@ typedef struct {
     void (*vectors)(double *results, const fgd_vectors *pass, ptrdiff_t first, ptrdiff_t n);
     /* the same of a pass that quantises; sums are (n_channels, 2), and added to, or, of ranges, widened */
     void (*quantize)(double *sums, const fgd_quantize_pass *pass, ptrdiff_t first, ptrdiff_t n);
+    /* scale and zero point of each channel from its range, (n_channels, 2) */
+    void (*scales)(void *scale, void *zero, const double *ranges, const fgd_quantizer *quantizer, int symmetric);
 } fgd_typed_kernels;
 
 typedef struct {

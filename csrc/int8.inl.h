@@ -73,23 +73,31 @@ static void fgd_int8_norm(float *restrict z, const fgd_int8_layer *layer)
     for (ptrdiff_t j = 0; j < n; j++) z[j] = (z[j] - centre) * factor * layer->gamma[j] + layer->beta[j];
 }
 
-/* one row of a layer's output z from its products; `codes` are the row of its input */
-static void fgd_int8_finish(float *restrict z, const int32_t *restrict products, const fgd_int8_layer *layer,
-                            int32_t code_sum, const uint8_t *restrict codes)
+/* z (n_outputs,), one row, from its products */
+static void fgd_int8_scale(float *restrict z, const int32_t *restrict products, const fgd_int8_layer *layer,
+                           int32_t code_sum)
 {
-    const ptrdiff_t n = layer->n_outputs;
     const int32_t *constant = layer->constant, *zero = layer->weight_zero;
     const float *scale = layer->scale, *bias = layer->bias;
-    for (ptrdiff_t j = 0; j < n; j++) { /* the sum fits, not all of its parts */
+    for (ptrdiff_t j = 0; j < layer->n_outputs; j++) { /* the sum fits, not all of its parts */
         uint32_t sum = (uint32_t)products[j] + (uint32_t)constant[j];
         if (zero) sum -= (uint32_t)zero[j] * (uint32_t)code_sum;
         z[j] = (float)(int32_t)sum * scale[j] + bias[j];
     }
-    if (layer->gamma) fgd_int8_norm(z, layer);
-    if (layer->activation)
-        for (ptrdiff_t j = 0; j < n; j++) z[j] = z[j] < 0 ? 0 : z[j];
-    if (layer->skip)
-        for (ptrdiff_t j = 0; j < n; j++) z[j] += ((float)codes[j] - layer->input_zero) * layer->input_scale;
+}
+
+/* z (n_rows, n_outputs), what a layer gives, from the products on the desk */
+static void fgd_int8_finish(float *z, const fgd_int8_desk *desk, const fgd_int8_layer *layer, ptrdiff_t n_rows)
+{
+    const ptrdiff_t n = layer->n_outputs, columns = fgd_int8_columns(n), depth = fgd_int8_depth(layer->n_inputs);
+    for (ptrdiff_t i = 0; i < n_rows; i++) {
+        fgd_int8_scale(z + i * n, desk->products + i * columns, layer, desk->code_sums[i]);
+        if (layer->gamma) fgd_int8_norm(z + i * n, layer);
+    }
+    activations_f32[layer->activation].apply_here(z, n_rows * n, (float)layer->parameter);
+    for (ptrdiff_t i = 0; i < n_rows && layer->skip; i++)
+        for (ptrdiff_t j = 0; j < n; j++)
+            z[i * n + j] += ((float)desk->codes[i * depth + j] - layer->input_zero) * layer->input_scale;
 }
 
 static void fgd_int8_look_for_nan(unsigned char *restrict is_nan, const float *restrict X, ptrdiff_t n_rows,
@@ -115,9 +123,7 @@ static void fgd_int8_rows(float *out, void *scratch, const float *X, const fgd_i
         float *z = l + 1 == n_layers ? out : desk.numbers[l % 2];
         fgd_int8_encode(&desk, h, layer, n_rows);
         product(desk.products, columns, desk.codes, depth, layer->weight, n_rows, columns / FGD_INT8_COLUMNS, depth);
-        for (ptrdiff_t i = 0; i < n_rows; i++)
-            fgd_int8_finish(z + i * layer->n_outputs, desk.products + i * columns, layer, desk.code_sums[i],
-                            desk.codes + i * depth);
+        fgd_int8_finish(z, &desk, layer, n_rows);
         h = z;
     }
     const ptrdiff_t n = layers[n_layers - 1].n_outputs;

@@ -16,6 +16,8 @@ typedef struct {
     T *delta;       /* the gradient with respect to `out`, at last with respect to the product */
     T *before;      /* with a layer norm: with respect to its result */
     T *mean, *spread, *variance; /* of columns, (outputs,); with a layer norm `spread` is of rows, (rows,) */
+    T *faked;                    /* the input as the layer sees it, if that is fake quantised, (rows, inputs); */
+    double *ranges, *scale_sums; /* of each FGD_NETWORK_TILE rows of it: range, and gradient of a learned scale */
 } N(desk);
 
 /* One of the threads that work on a batch. */
@@ -201,6 +203,47 @@ static void N(draw_dropped)(const N(hand) *hand, int l)
         dropped[i] = fgd_hash((uint32_t)i, seed) < limit ? 0 : factor;
 }
 
+/* ----------------------------------------------------------------------------------------- to be quantised: faking */
+
+/* what the products of a layer see in the place of its input */
+static const T *N(input_of)(const N(desk) *d) { return d->faked ? d->faked : d->input; }
+
+/* Do the inputs' ranges follow the batches? */
+static int N(observes)(const fgd_network *network, const fgd_layer *layer)
+{
+    return network->training && layer->faking->averaging > 0 && !layer->params[FGD_INPUT_SCALE];
+}
+
+static ptrdiff_t N(tile_rows)(const N(hand) *hand, ptrdiff_t first)
+{
+    return hand->end - first < FGD_NETWORK_TILE ? hand->end - first : FGD_NETWORK_TILE;
+}
+
+static void N(fake_rows)(const N(hand) *hand, int l)
+{
+    const fgd_layer *layer = hand->network->layers + l;
+    const N(desk) *d = hand->desks + l;
+    const ptrdiff_t n = layer->inputs;
+    const int observes = d->ranges && N(observes)(hand->network, layer);
+    for (ptrdiff_t r = hand->first; r < hand->end; r += FGD_NETWORK_TILE)
+        N(fake_input)(d->faked + r * n, observes ? d->ranges + r / FGD_NETWORK_TILE * 2 : NULL, d->input + r * n,
+                      layer->faking, N(tile_rows)(hand, r) * n);
+}
+
+/* From the gradient with respect to the fake quantised input to that of the input. */
+static void N(fake_rows_back)(const N(hand) *hand, int l)
+{
+    const fgd_layer *layer = hand->network->layers + l;
+    const N(desk) *d = hand->desks + l;
+    const ptrdiff_t n = layer->inputs;
+    for (ptrdiff_t r = hand->first; r < hand->end; r += FGD_NETWORK_TILE) {
+        double *sums = layer->params[FGD_INPUT_SCALE] ? d->scale_sums + r / FGD_NETWORK_TILE * 2 : NULL;
+        if (sums) sums[0] = sums[1] = 0;
+        N(through_fake)(hand->desks[l - 1].delta + r * n, sums, d->input + r * n,
+                        layer->faking->quantizer + FGD_OF_INPUT, 0, N(tile_rows)(hand, r) * n);
+    }
+}
+
 /* ------------------------------------------------------------------------------------------- forward and backward */
 
 static void N(add_to_rows)(T *restrict z, const T *restrict b, ptrdiff_t rows, ptrdiff_t n)
@@ -233,7 +276,7 @@ static void N(finish_layer)(const N(hand) *hand, int l)
         for (ptrdiff_t i = 0; i < rows * n; i++) out[i] *= d->dropped[at + i];
     }
     if (layer->skip)
-        for (ptrdiff_t i = 0; i < rows * n; i++) out[i] += d->input[at + i];
+        for (ptrdiff_t i = 0; i < rows * n; i++) out[i] += N(input_of)(d)[at + i];
 }
 
 /* From the gradient with respect to a layer's outputs to that of its product, and to that of its inputs, which are the
@@ -253,8 +296,9 @@ static void N(layer_back)(const N(hand) *hand, int l)
     if (layer->norm == FGD_LAYER_NORM) N(layer_norm_back)(hand, d, layer);
     N(note_largest)(hand->largest + 2 * l + 1, delta, rows * n);
     if (below && rows > 0)
-        N(fgd_multiply)(below, layer->inputs, delta, n, 1, layer->params[FGD_WEIGHT], 1, n, rows, layer->inputs, n,
+        N(fgd_multiply)(below, layer->inputs, delta, n, 1, N(weights_of)(layer), 1, n, rows, layer->inputs, n,
                         layer->skip, hand->panel);
+    if (below && layer->faking) N(fake_rows_back)(hand, l);
 }
 
 #undef NORM_EPS

@@ -26,7 +26,8 @@ enum { NO_STEP, AT_ONCE, APART, REFUSED };
 /* Neighbouring rows of a layer's W, or its vectors, whose gradients one thread forms. */
 typedef struct {
     int layer, is_weight;
-    ptrdiff_t first, n; /* inputs */
+    ptrdiff_t first, n;   /* inputs */
+    ptrdiff_t scale_sums; /* where those are of learned scales */
     double work, squares;
 } N(part);
 
@@ -40,7 +41,8 @@ typedef struct {
     ptrdiff_t *column_starts, *value_rows; /* of a sparse batch: where its columns begin; row and value of each */
     T *column_values;
     N(part) *parts;
-    ptrdiff_t n_parts;
+    double *scale_sums; /* of the parts of layers that learn the scales of their weights */
+    ptrdiff_t n_parts, n_scale_sums;
     double work;
     T *own; /* of each thread: scratch */
     ptrdiff_t own_size, slice_size;
@@ -75,6 +77,12 @@ static void N(lay_desk)(N(desk) *d, const fgd_layer *layer, size_t *used, void *
     d->out = other ? N(place)(used, memory, size) : d->z;
     if (learns) d->delta = N(place)(used, memory, size);
     if (learns && layer->dropout > 0) d->dropped = N(place)(used, memory, size);
+    if (layer->faking) {
+        const ptrdiff_t tiles = (rows + FGD_NETWORK_TILE - 1) / FGD_NETWORK_TILE;
+        d->faked = N(place)(used, memory, rows * layer->inputs * (ptrdiff_t)sizeof(T));
+        if (learns) d->ranges = N(place)(used, memory, 2 * tiles * (ptrdiff_t)sizeof(double));
+        if (learns) d->scale_sums = N(place)(used, memory, 2 * tiles * (ptrdiff_t)sizeof(double));
+    }
     if (!layer->norm) return;
     d->normal = N(place)(used, memory, size);
     if (learns && layer->norm == FGD_LAYER_NORM) d->before = N(place)(used, memory, size);
@@ -100,14 +108,16 @@ static void N(add_part)(N(session) *s, N(part) part, double work)
 /* The vectors of a layer make a part. */
 static void N(cut_into_parts)(N(session) *s, ptrdiff_t rows)
 {
-    s->n_parts = 0, s->work = 0;
+    s->n_parts = s->n_scale_sums = 0, s->work = 0;
     for (int l = 0; l < s->network->n_layers; l++) {
         const fgd_layer *layer = s->network->layers + l;
         const ptrdiff_t step = N(part_inputs)(layer);
         for (ptrdiff_t i = 0; i < layer->inputs; i += step) {
             const ptrdiff_t n = layer->inputs - i < step ? layer->inputs - i : step;
-            N(add_part)(s, (N(part)){.layer = l, .is_weight = 1, .first = i, .n = n},
+            N(add_part)(s, (N(part)){.layer = l, .is_weight = 1, .first = i, .n = n, .scale_sums = s->n_scale_sums},
                         ((double)rows + FGD_PART_STEP) * (double)(n * layer->outputs));
+            if (layer->params[FGD_WEIGHT_SCALE])
+                s->n_scale_sums += 2 * layer->faking->quantizer[FGD_OF_WEIGHT].n_channels;
         }
         N(add_part)(s, (N(part)){.layer = l}, (double)(rows * layer->outputs));
     }
@@ -139,6 +149,7 @@ static N(session) N(lay_session)(void *memory, const fgd_network *network, const
     N(cut_into_parts)(&s, rows);
     s.parts = N(place)(&s.bytes, memory, s.n_parts * (ptrdiff_t)sizeof(N(part)));
     N(cut_into_parts)(&s, rows);
+    s.scale_sums = N(place)(&s.bytes, memory, s.n_scale_sums * (ptrdiff_t)sizeof(double));
     const ptrdiff_t softmax = network->loss == FGD_SOFTMAX ? outputs * (FGD_CLASS_ROWS + 1) : 0;
     s.own_size = (FGD_PANEL_BYTES / size + s.slice_size + softmax + W - 1) / W * W;
     s.own = N(place)(&s.bytes, memory, threads * s.own_size * size);
@@ -243,12 +254,13 @@ static void N(forward)(const N(hand) *hand, const fgd_batches *b, ptrdiff_t star
         const fgd_layer *layer = hand->network->layers + l;
         N(desk) *d = hand->desks + l;
         const ptrdiff_t n = layer->outputs, rows = hand->end - hand->first;
+        if (layer->faking) N(fake_rows)(hand, l);
         if (l == 0 && b->indptr)
             for (ptrdiff_t r = hand->first; r < hand->end; r++)
                 N(multiply_sparse)(d->z + r * n, b, N(row_at)(b, start + r), layer->params[FGD_WEIGHT], n);
         else if (rows > 0)
-            N(fgd_multiply)(d->z + hand->first * n, n, d->input + hand->first * layer->inputs, layer->inputs, 1,
-                            layer->params[FGD_WEIGHT], n, 1, rows, n, layer->inputs, 0, hand->panel);
+            N(fgd_multiply)(d->z + hand->first * n, n, N(input_of)(d) + hand->first * layer->inputs, layer->inputs, 1,
+                            N(weights_of)(layer), n, 1, rows, n, layer->inputs, 0, hand->panel);
         N(finish_layer)(hand, l);
         if (hand->largest && l + 1 < hand->network->n_layers)
             N(note_largest)(hand->largest + 2 * (l + 1), d->out + hand->first * n, rows * n);
@@ -343,6 +355,16 @@ static void N(step_part)(const N(session) *s, const fgd_layer *layer, int param,
     N(update_range)(&tensor, s->descent->plans + tensor.plan, &s->step.pass, first, n);
 }
 
+/* From the gradient with respect to the fake quantised weights of a part to that of the weights. */
+static void N(weights_back)(const N(session) *s, const fgd_layer *layer, const N(part) *part, T *gradient)
+{
+    const fgd_quantizer *q = layer->faking->quantizer + FGD_OF_WEIGHT;
+    double *sums = layer->params[FGD_WEIGHT_SCALE] ? s->scale_sums + part->scale_sums : NULL;
+    if (sums) memset(sums, 0, 2 * (size_t)q->n_channels * sizeof(double));
+    N(through_fake)(gradient, sums, layer->params[FGD_WEIGHT], q, part->first * layer->outputs,
+                    part->n * layer->outputs);
+}
+
 static void N(do_weights)(N(session) *s, const N(hand) *hand, N(part) *part)
 {
     const fgd_layer *layer = s->network->layers + part->layer;
@@ -351,10 +373,11 @@ static void N(do_weights)(N(session) *s, const N(hand) *hand, N(part) *part)
     const T *restrict w = (const T *)layer->params[FGD_WEIGHT] + first;
     T *gradient = s->way == AT_ONCE ? hand->panel + FGD_PANEL_BYTES / sizeof(T) : (T *)layer->grads[FGD_WEIGHT] + first;
     if (d->input)
-        N(fgd_multiply)(gradient, n, d->input + part->first, 1, layer->inputs, d->delta, n, 1, part->n, n, s->rows,
-                        s->batches->adds, hand->panel);
+        N(fgd_multiply)(gradient, n, N(input_of)(d) + part->first, 1, layer->inputs, d->delta, n, 1, part->n, n,
+                        s->rows, s->batches->adds, hand->panel);
     else
         N(sparse_gradient)(s, gradient, part->first, part->n);
+    if (layer->faking) N(weights_back)(s, layer, part, gradient);
     if (s->batches->alpha != 0) {
         const T alpha = (T)(s->batches->alpha / s->weight_sum);
         T *restrict g = gradient;
@@ -389,6 +412,24 @@ static void N(do_vectors)(N(session) *s, const N(hand) *hand, const N(part) *par
     }
     for (int param = FGD_BIAS; s->way == AT_ONCE && param < FGD_LAYER_PARAMS; param++)
         if (layer->params[param]) N(step_part)(s, layer, param, layer->grads[param], 0, n);
+}
+
+/* The gradients of learned scales, when all parts have been done. */
+static void N(gather_scales)(N(session) *s)
+{
+    const ptrdiff_t tiles = (s->rows + FGD_NETWORK_TILE - 1) / FGD_NETWORK_TILE;
+    for (ptrdiff_t i = 0; i < s->n_parts; i++) {
+        const fgd_layer *layer = s->network->layers + s->parts[i].layer;
+        if (!s->parts[i].is_weight || s->parts[i].first > 0 || !layer->faking) continue;
+        const fgd_faking *f = layer->faking;
+        const ptrdiff_t step = N(part_inputs)(layer), n_parts = (layer->inputs + step - 1) / step;
+        if (layer->params[FGD_WEIGHT_SCALE])
+            N(gather_scale)(layer->grads[FGD_WEIGHT_SCALE], s->scale_sums + s->parts[i].scale_sums, n_parts,
+                            f->quantizer[FGD_OF_WEIGHT].n_channels, f->factor[FGD_OF_WEIGHT]);
+        if (layer->params[FGD_INPUT_SCALE])
+            N(gather_scale)(layer->grads[FGD_INPUT_SCALE], s->desks[s->parts[i].layer].scale_sums, tiles, 1,
+                            f->factor[FGD_OF_INPUT]);
+    }
 }
 
 static void N(do_parts)(N(session) *s, const N(hand) *hand)
@@ -436,6 +477,8 @@ static int N(is_local)(const N(session) *s)
         if (d->groups[g].rule >= 0 && fgd_rules[d->groups[g].rule].kind > FGD_CODED) return 0;
     for (ptrdiff_t i = 0; i < d->n_tensors; i++)
         if (d->tensors[i].low) return 0;
+    for (int l = 0; l < s->network->n_layers; l++)
+        if (s->network->layers[l].params[FGD_WEIGHT_SCALE]) return 0; /* their gradients need all parts */
     return 1;
 }
 
@@ -494,6 +537,16 @@ static void N(begin_batch)(N(session) *s)
     if (!b->indptr) s->desks[0].input = b->order ? s->X : (const T *)b->X + s->start * s->network->layers[0].inputs;
 }
 
+static void N(keep_scales)(const N(session) *s, int l)
+{
+    const fgd_layer *layer = s->network->layers + l;
+    const fgd_faking *f = layer->faking;
+    const ptrdiff_t tiles = (s->rows + FGD_NETWORK_TILE - 1) / FGD_NETWORK_TILE;
+    if (N(observes)(&s->pass, layer)) N(follow_range)(f, s->desks[l].ranges, tiles);
+    for (int of = 0; of < FGD_FAKED; of++)
+        if (layer->params[FGD_WEIGHT_SCALE + of]) N(hold_scale)(f->scale[of], f->quantizer[of].n_channels);
+}
+
 /* What a batch that was good leaves. */
 static void N(keep_batch)(N(session) *s, double *sums)
 {
@@ -505,11 +558,14 @@ static void N(keep_batch)(N(session) *s, double *sums)
     for (int l = 0; s->pass.training && l < s->network->n_layers; l++)
         if (s->network->layers[l].norm == FGD_BATCH_NORM)
             N(move_statistics)(s->desks + l, s->network->layers + l, s->rows);
+    for (int l = 0; l < s->network->n_layers; l++)
+        if (s->network->layers[l].faking) N(keep_scales)(s, l);
     if (s->descent) s->descent->n_steps++;
 }
 
 static void N(end_batch)(N(session) *s, double *sums)
 {
+    if (s->way == NO_STEP) N(gather_scales)(s);
     if (s->way == REFUSED) N(refuse)(s);
     if (s->way == AT_ONCE || s->way == APART) s->status = fgd_close_step(&s->step);
     if (s->status == FGD_OK) {
@@ -533,6 +589,24 @@ static void N(end_batch)(N(session) *s, double *sums)
         }                                                                                                              \
     } while (0)
 
+/* W of all layers as their products see it: each thread does some columns. */
+static void N(fake_weights)(const fgd_network *network, fgd_meeting *meeting, int me, int all)
+{
+    int any = 0;
+    for (int l = 0; l < network->n_layers; l++) any |= network->layers[l].faking != NULL;
+    if (!any) return;
+    N(hand) hand = {.meeting = meeting, .me = me, .all = all};
+    BY_THE_LAST(hand, for (int l = 0; l < network->n_layers; l++) if (network->layers[l].faking)
+                          N(measure_weights)(network->layers + l));
+    for (int l = 0; l < network->n_layers; l++) {
+        const fgd_layer *layer = network->layers + l;
+        if (layer->faking)
+            N(fake_columns)(layer, fgd_part_start(layer->outputs, me, all),
+                            fgd_part_start(layer->outputs, me + 1, all));
+    }
+    N(meet)(&hand);
+}
+
 /* What each thread of a team does. */
 static void N(train_batches)(N(session) *s, double *sums, int me, int all)
 {
@@ -548,11 +622,12 @@ static void N(train_batches)(N(session) *s, double *sums, int me, int all)
         if (hand.end > s->rows) hand.end = s->rows;
         if (hand.first > s->rows) hand.first = s->rows; /* where there are more threads than tiles */
         memset(hand.largest, 0, (size_t)n_largest * sizeof(UBITS));
+        N(fake_weights)(s->network, &s->meeting, me, all);
         N(pass_rows)(s, &hand);
         BY_THE_LAST(hand, N(judge)(s, all));
         N(do_parts)(s, &hand);
         if (s->way == APART) {
-            BY_THE_LAST(hand, N(open_step)(s, s->descent->options->guard, all));
+            BY_THE_LAST(hand, N(gather_scales)(s); N(open_step)(s, s->descent->options->guard, all));
             fgd_work_on_step(&s->step, me, all);
         }
         BY_THE_LAST(hand, N(end_batch)(s, sums));
@@ -647,6 +722,7 @@ static void N(predict_network)(void *out, void *scratch, const fgd_network *netw
                                int threads)
 {
     const int team = fgd_team(threads, N(multiplications)(network, rows->n_rows), FGD_SERIAL_NETWORK);
+    N(fake_weights)(network, NULL, 0, 1);
     if (team > 1) {
         FGD_PARALLEL(team)
         N(predict_blocks)(out, scratch, network, rows, link, FGD_THREAD, FGD_TEAM);

@@ -7,6 +7,8 @@
  * clamp(round(x / scale), low, high). The quotient is clamped to a little more before it is rounded, so that it can be
  * rounded by adding and taking away a large number, which vectorises everywhere. */
 
+#define FGD_LEAST_SCALE ((T)1.1920928955078125e-07) /* 2^-23: torch's */
+
 /* of one element's channel */
 typedef struct {
     T scale, inverse, low, high;
@@ -90,8 +92,9 @@ static void N(fake_quantize)(T *restrict out, const T *restrict x, const fgd_qua
     WALK(out[i] = N(fake)(x[i], g))
 }
 
-static void N(straight_through)(T *restrict out, const T *restrict grad, const T *restrict x, const fgd_quantizer *q,
-                                ptrdiff_t first, ptrdiff_t n){WALK(out[i] = N(passed)(grad[i], N(nearest)(x[i], g), g))}
+/* the gradient of what was fake quantised becomes that of x */
+static void N(straight_through)(T *restrict grad, const T *restrict x, const fgd_quantizer *q, ptrdiff_t first,
+                                ptrdiff_t n){WALK(grad[i] = N(passed)(grad[i], N(nearest)(x[i], g), g))}
 
 FGD_INLINE uint8_t N(code)(T x, N(grid) g, T qmin)
 {
@@ -186,6 +189,21 @@ static void N(ranges)(double *ranges, const T *x, const fgd_quantizer *q, ptrdif
 
 #undef WALK
 
+/* Scale and zero point of each channel, so that the codes cover its range, (n_channels, 2), and 0: as the observers of
+ * torch.ao.quantization work them out. */
+static void N(scales)(void *scales, void *zeros, const double *ranges, const fgd_quantizer *q, int symmetric)
+{
+    T *scale = scales, *zero = zeros;
+    const T steps = (T)(q->qmax - q->qmin), least = FGD_LEAST_SCALE;
+    for (ptrdiff_t c = 0; c < q->n_channels; c++) {
+        const T low = ranges[2 * c] < 0 ? (T)ranges[2 * c] : 0, high = ranges[2 * c + 1] > 0 ? (T)ranges[2 * c + 1] : 0;
+        const T wanted = symmetric ? (-low > high ? -low : high) / (steps / 2) : (high - low) / steps;
+        scale[c] = wanted > least ? wanted : least;
+        const T below = (low / scale[c] + ROUND_SHIFT) - ROUND_SHIFT;
+        zero[c] = symmetric ? (T)((q->qmin + q->qmax + 1) / 2) : N(clamp)((T)q->qmin - below, (T)q->qmin, (T)q->qmax);
+    }
+}
+
 /* One part of a pass: what it is, stands in fastgd.h. */
 static void N(quantize)(double *sums, const fgd_quantize_pass *pass, ptrdiff_t first, ptrdiff_t n)
 {
@@ -194,7 +212,8 @@ static void N(quantize)(double *sums, const fgd_quantize_pass *pass, ptrdiff_t f
         N(fake_quantize)(pass->out, pass->x, pass->quantizer, first, n);
         return;
     case FGD_STRAIGHT:
-        N(straight_through)(pass->out, pass->grad, pass->x, pass->quantizer, first, n);
+        memcpy((T *)pass->out + first, (const T *)pass->grad + first, (size_t)n * sizeof(T));
+        N(straight_through)(pass->out, pass->x, pass->quantizer, first, n);
         return;
     case FGD_ENCODE:
         N(encode)(pass->out, pass->x, pass->quantizer, first, n);

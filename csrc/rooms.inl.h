@@ -23,6 +23,7 @@
 #include "reduced.inl.h"
 #include "interact.inl.h"
 #include "quant.inl.h"
+#include "faked.inl.h"
 #include "layers.inl.h"
 #include "mlp.inl.h"
 
@@ -67,6 +68,7 @@ static const fgd_typed_kernels N(kernels) = {
     .sum = N(sum_all),
     .vectors = N(vectors),
     .quantize = N(quantize),
+    .scales = N(scales),
 };
 
 #undef W
@@ -86,3 +88,4 @@ static const fgd_typed_kernels N(kernels) = {
 #undef LOG1P_TERMS
 #undef LOG_TERMS
 #undef ROOT_HALF_BITS
+#undef FGD_LEAST_SCALE

@@ -211,15 +211,15 @@ def test_what_is_no_grid_is_refused(arguments, error, words):
 
 def test_more_is_refused():
     """Protects axes, gradients of other shapes, codes of more than 8 bits."""
-    with pytest.raises(ValueError, match="^axis must be None or one of 1 axes; got 1$"):
+    with pytest.raises(ValueError, match=r"^axis must be None or one of 1 axes; got 1$"):
         fake_quantize(np.ones(2), 1.0, axis=1)
-    with pytest.raises(ValueError, match="^grad must have the shape and dtype of x"):
+    with pytest.raises(ValueError, match=r"^grad must have the shape and dtype of x"):
         fake_quantize_grad(np.ones(3), np.ones(2), 1.0)
-    with pytest.raises(ValueError, match="^qmin and qmax must be of 8 bits; got 0, 256$"):
+    with pytest.raises(ValueError, match=r"^qmin and qmax must be of 8 bits; got 0, 256$"):
         encode(np.ones(2), 1.0, 0, 0, 256)
-    with pytest.raises(TypeError, match="^codes must be of dtype int8 or uint8; got int64$"):
+    with pytest.raises(TypeError, match=r"^codes must be of dtype int8 or uint8; got int64$"):
         decode([1, 2], 1.0)
-    with pytest.raises(ValueError, match="^codes must be from -8 to 7 or from 0 to 15; got -8"):
+    with pytest.raises(ValueError, match=r"^codes must be from -8 to 7 or from 0 to 15; got -8"):
         pack_int4([-8, 8])
-    with pytest.raises(ValueError, match="^packed must hold 2 bytes; got shape"):
+    with pytest.raises(ValueError, match=r"^packed must hold 2 bytes; got shape"):
         unpack_int4([1], (3,))

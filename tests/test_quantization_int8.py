@@ -82,7 +82,7 @@ def test_the_deepest_sum_fits(portable, isa):
     weight = np.full((_core.MAX_INT8_INPUTS, 3), -128, np.int8)
     expected = -255 * 128 * _core.MAX_INT8_INPUTS
     assert (_core.int8_product(codes, weight, portable=portable) == expected).all()
-    with pytest.raises(ValueError, match="^weight must have from 1 to 33025 rows"):
+    with pytest.raises(ValueError, match=r"^weight must have from 1 to 33025 rows"):
         _core.int8_product(codes, np.zeros((_core.MAX_INT8_INPUTS + 1, 1), np.int8))
 
 
@@ -196,12 +196,12 @@ def test_bad_files_are_refused(tmp_path, rng, monkeypatch):
     (tmp_path / "text").write_text("no")
     numpy_files.save_file({"a": np.ones(1)}, tmp_path / "other")
     for name in ("text", "other"):
-        with pytest.raises(ValueError, match="^path must be a file of QuantizedNetwork.save; got"):
+        with pytest.raises(ValueError, match=r"^path must be a file of QuantizedNetwork.save; got"):
             QuantizedNetwork.load(tmp_path / name)
-    with pytest.raises(TypeError, match="^classes must be numbers or strings to be saved"):
+    with pytest.raises(TypeError, match=r"^classes must be numbers or strings to be saved"):
         QuantizedNetwork([random_layer(rng, 2, 2)], classes=np.array([None, "b"], object)).save("x")
     monkeypatch.setitem(sys.modules, "safetensors", None)
-    with pytest.raises(ImportError, match="safetensors"):
+    with pytest.raises(ImportError, match=r"safetensors"):
         random_network(rng).save(tmp_path / "c")
 
 

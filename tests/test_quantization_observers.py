@@ -196,7 +196,7 @@ def test_what_cannot_be_quantised_is_refused(rng):
     X = rng.normal(size=(50, 3))
     model = models()["ridge"][0].fit(X, X[:, 0])
     for arguments, error, words in (
-        ((object(), X), TypeError, "^model must be a fitted linear model"),
+        ((object(), X), TypeError, "^model must be a fastgd.nn.Network, or a fitted"),
         ((model, X[:0]), ValueError, r"^X must have the shape \(n_rows, n_inputs\), n_rows > 0"),
     ):
         with pytest.raises(error, match=words):

@@ -1,6 +1,6 @@
 # Types of the extension; mypy.stubtest checks them against it.
 from collections.abc import Sequence
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +47,7 @@ class _Layer(TypedDict):
     params: Sequence[_Array | None]
     grads: Sequence[_Array | None]
     running: Sequence[_Array | None]
+    faking: NotRequired[dict[str, Any] | None]
 
 class _BuildInfo(TypedDict):
     compiler: str
@@ -374,6 +375,9 @@ class Grid:
 
 MAX_INT8_INPUTS: int
 
+def scales(
+    ranges: NDArray[np.float64], qmin: int, qmax: int, symmetric: bool, dtype: Any
+) -> tuple[_Array, _Array]: ...
 def int8_name(*, portable: bool = False) -> str: ...
 def int8_product(
     codes: NDArray[np.uint8], weight: NDArray[np.int8], *, portable: bool = False

@@ -55,13 +55,17 @@ cdef class Layers:
         Of each: `inputs`, `outputs`, `activation` (a number of ``ACTIVATIONS``), `parameter`,
         `norm` (a value of ``NORMS``), `skip`, `dropout`, and the arrays `params` and `grads`
         (weight, bias, gamma, beta; None for what it has not) and `running` (mean and variance, or
-        None).
+        None). With `faking` it is trained to be quantised: a dict of `range`, `averaging` and
+        `weights`, as in ``csrc/fastgd.h``, and of `weight` and `input`, what they are quantised to:
+        dicts of `scale`, `zero`, `qmin`, `qmax`, `symmetric`, and of a learned scale `grad` and
+        `factor`.
     loss : int
         A number of ``LOSSES``, or ``SOFTMAX`` or ``SIGMOID``.
     loss_parameter, label_smoothing : float
     """
 
     cdef c.fgd_layer *_layers
+    cdef c.fgd_faking *_fakings
     cdef c.fgd_network _network
     cdef int _dtype
     cdef readonly list arrays  # what the addresses are of
@@ -70,7 +74,8 @@ cdef class Layers:
     def __cinit__(self, list layers, int loss, double loss_parameter, double label_smoothing):
         cdef Py_ssize_t i, k
         self._layers = <c.fgd_layer *>PyMem_Calloc(len(layers), sizeof(c.fgd_layer))
-        if not self._layers:
+        self._fakings = <c.fgd_faking *>PyMem_Calloc(len(layers), sizeof(c.fgd_faking))
+        if not self._layers or not self._fakings:
             raise MemoryError
         self.arrays, self._memory = [], np.empty(0, dtype=np.uint8)
         self._dtype = _describe(layers[0]["params"][0], "weight", True)
@@ -80,18 +85,47 @@ cdef class Layers:
             self._layers[i].parameter = given["parameter"]
             self._layers[i].norm, self._layers[i].skip = given["norm"], given["skip"]
             self._layers[i].dropout = given["dropout"]
-            for k in range(c.FGD_LAYER_PARAMS):
+            for k in range(len(given["params"])):
                 size = given["outputs"] * (given["inputs"] if k == 0 else 1)
                 self._layers[i].params[k] = self._hold(given["params"][k], size)
                 self._layers[i].grads[k] = self._hold(given["grads"][k], size)
             self._layers[i].running_mean = self._hold(given["running"][0], given["outputs"])
             self._layers[i].running_var = self._hold(given["running"][1], given["outputs"])
+            if given.get("faking") is not None:
+                self._layers[i].faking = &self._fakings[i]
+                self._fill_faking(&self._layers[i], given["faking"])
         self._network.layers, self._network.n_layers = self._layers, <int>len(layers)
         self._network.loss, self._network.loss_parameter = loss, loss_parameter
         self._network.label_smoothing = label_smoothing
 
     def __dealloc__(self):
         PyMem_Free(self._layers)
+        PyMem_Free(self._fakings)
+
+    cdef int _fill_faking(self, c.fgd_layer *layer, dict given) except -1:
+        cdef c.fgd_faking *f = layer.faking
+        cdef c.fgd_quantizer *q
+        cdef Py_ssize_t k
+        f.weights = self._hold(given["weights"], layer.inputs * layer.outputs)
+        ranges = given["range"]
+        self.arrays.append(ranges)
+        f.range = <double *>_data(ranges, "range", c.FGD_FLOAT64, 2, True)
+        f.averaging = given["averaging"]
+        for k, name in ((c.FGD_OF_WEIGHT, "weight"), (c.FGD_OF_INPUT, "input")):
+            mine, q = given[name], &f.quantizer[k]
+            q.n_channels, q.stride = mine["scale"].size, 1
+            if q.n_channels not in (1, layer.outputs):
+                raise ValueError(f"scale must hold 1 or {layer.outputs} numbers; got "
+                                 f"{q.n_channels}")
+            f.scale[k] = self._hold(mine["scale"], q.n_channels)
+            f.zero[k] = self._hold(mine["zero"], q.n_channels)
+            q.scale, q.zero, q.qmin, q.qmax = f.scale[k], f.zero[k], mine["qmin"], mine["qmax"]
+            f.symmetric[k] = mine["symmetric"]
+            if mine["grad"] is not None:
+                f.factor[k] = mine["factor"]
+                layer.params[c.FGD_WEIGHT_SCALE + k] = f.scale[k]
+                layer.grads[c.FGD_WEIGHT_SCALE + k] = self._hold(mine["grad"], q.n_channels)
+        return 0
 
     cdef void *_hold(self, object a, Py_ssize_t size) except? NULL:
         self.arrays.append(a)
@@ -118,6 +152,9 @@ cdef class Layers:
                              f"got {rows.n_features}")
         if rows.mask != -1:
             raise ValueError("X must not be hashed; got a matrix with hashing")
+        if rows.indptr != NULL and self._layers[0].faking != NULL:
+            raise TypeError("X must be an array for a network that is prepared for quantisation; "
+                            "got a sparse matrix")
         b.X, b.indptr, b.indices, b.wide = rows.X, rows.indptr, rows.indices, rows.wide
         b.n_rows, b.sample_weight = rows.n_rows, rows.sample_weight
         cdef c.fgd_layer *last = &self._layers[self._network.n_layers - 1]

@@ -8,8 +8,6 @@ from numpy.typing import ArrayLike
 from . import _core
 from ._hypers import Array
 
-EPS = float(np.finfo(np.float32).eps)  # no scale is smaller, as in torch
-
 
 class Codes(NamedTuple):
     """First and last code, and whether 0 stands for 0."""
@@ -31,15 +29,11 @@ def scale_and_zero_point(low: ArrayLike, high: ArrayLike, codes: Codes) -> tuple
 
     As the observers of torch do (``torch.ao.quantization.observer``); in float32.
     """
-    low = np.minimum(np.asarray(low, np.float32), np.float32(0))
-    high = np.maximum(np.asarray(high, np.float32), np.float32(0))
-    steps = np.float32(codes.qmax - codes.qmin)
-    if codes.symmetric:
-        scale = np.maximum(np.maximum(-low, high) / (steps / 2), np.float32(EPS))
-        return scale, np.full(scale.shape, (codes.qmin + codes.qmax + 1) // 2, np.int32)
-    scale = np.maximum((high - low) / steps, np.float32(EPS))
-    zero = np.clip(codes.qmin - np.round(low / scale), codes.qmin, codes.qmax)
-    return scale, zero.astype(np.int32)
+    ends = np.stack(np.broadcast_arrays(low, high), axis=-1).astype(np.float64)
+    flat = np.ascontiguousarray(ends.reshape(-1, 2))
+    scale, zero = _core.scales(flat, codes.qmin, codes.qmax, codes.symmetric, np.float32)
+    shape = ends.shape[:-1]
+    return scale.reshape(shape), zero.astype(np.int32).reshape(shape)
 
 
 def _checked(x: Any, name: str = "x") -> Array:

@@ -14,12 +14,11 @@ from numpy.typing import ArrayLike
 from . import _core
 from ._checkpoint import _replace, _safetensors
 from ._hypers import Array
-from ._quant_arrays import codes_of, encode, pack_int4, unpack_int4
+from ._quant_arrays import Codes, encode, pack_int4, unpack_int4
+from ._quant_models import FloatLayer
 
 __all__ = ["QuantizedDense", "QuantizedNetwork", "quantized_dense"]
 
-LINKS = ("identity", "log", "logit", "softmax")
-_ACTIVATIONS = ("identity", "relu")
 _FORMAT = 1
 _BLOCK = 8192  # rows of a sparse matrix that are made dense at a time
 
@@ -103,7 +102,7 @@ class QuantizedDense:
             "input_scale": self.input_scale,
             "input_zero": self.input_zero,
             "input_max": (1 << self.input_bits) - 1,
-            "activation": _ACTIVATIONS.index(self.activation),
+            "activation": _core.ACTIVATIONS[self.activation]["number"],
             "parameter": self.activation_parameter,
             "skip": self.skip,
             "epsilon": 1e-5,
@@ -111,35 +110,30 @@ class QuantizedDense:
 
 
 def quantized_dense(
-    weight: Array,
-    bias: Array,
-    weight_range: tuple[Array, Array],
-    input_range: tuple[Array, Array],
-    *,
-    weight_bits: int = 8,
-    input_bits: int = 8,
-    symmetric: bool = True,
-    **rest: Any,
+    layer: FloatLayer,
+    weight_grid: tuple[Array, Array],
+    input_grid: tuple[Array, Array],
+    weights: Codes,
+    inputs: Codes,
 ) -> QuantizedDense:
-    """Quantise a layer.
-
-    `weight_range` and `input_range` are scales and zero points: of the weights for codes with a
-    sign, of the input for those without. `rest` are further attributes.
-    """
-    codes = codes_of(weight_bits, symmetric, signed=True)
-    scale, zero = weight_range
+    """Quantise a layer with these scales and zero points; fold its batch normalization."""
+    scale, zero = (np.asarray(a) for a in weight_grid)
     axis = 1 if scale.size > 1 else None
-    return QuantizedDense(
-        weight=encode(weight.astype(np.float32), scale, zero, codes.qmin, codes.qmax, axis=axis),
+    codes = encode(layer.weight, scale, zero, weights.qmin, weights.qmax, axis=axis)
+    made = QuantizedDense(
+        weight=codes,
         weight_scale=np.array(scale, np.float32).reshape(-1),
         weight_zero=np.array(zero, np.int8).reshape(-1) if np.any(zero) else None,
-        bias=np.array(bias, np.float32),
-        input_scale=float(np.float32(input_range[0]).item()),
-        input_zero=int(np.asarray(input_range[1]).item()),
-        input_bits=input_bits,
-        weight_bits=weight_bits,
-        **rest,
+        bias=np.array(layer.bias, np.float32),
+        input_scale=float(np.float32(np.asarray(input_grid[0]).item())),
+        input_zero=int(np.asarray(input_grid[1]).item()),
+        input_bits=inputs.qmax.bit_length(),
+        weight_bits=(-weights.qmin).bit_length(),
+        **layer.rest,
     )
+    if layer.factor is None or layer.shift is None:
+        return made
+    return made.folded(layer.factor, layer.shift)
 
 
 class QuantizedNetwork:
@@ -180,8 +174,8 @@ class QuantizedNetwork:
     def __init__(
         self, layers: list[QuantizedDense], link: str = "identity", classes: ArrayLike | None = None
     ) -> None:
-        if link not in LINKS:
-            raise ValueError(f"link must be one of {', '.join(LINKS)}; got {link!r}")
+        if link not in _core.LINKS:
+            raise ValueError(f"link must be one of {', '.join(_core.LINKS)}; got {link!r}")
         self.layers, self.link = tuple(layers), link
         self._kernel = _core.Int8Network([layer._prepared() for layer in layers])
         self.n_inputs, self.n_outputs = self._kernel.n_inputs, self._kernel.n_outputs

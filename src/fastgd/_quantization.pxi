@@ -100,6 +100,18 @@ cdef class Grid:
                         n_threads).reshape(-1, 2)
 
 
+def scales(object ranges, int qmin, int qmax, bint symmetric, dtype):
+    """Scales and zero points, of `dtype`, whose codes cover ranges, (n_channels, 2) of float64."""
+    cdef Py_ssize_t n = len(ranges)
+    cdef const double *given = <const double *>_data(ranges, "ranges", c.FGD_FLOAT64, 2 * n, False)
+    scale, zero = np.empty(n, dtype), np.empty(n, dtype)
+    cdef c.fgd_quantizer q
+    q.n_channels, q.stride, q.qmin, q.qmax = n, 1, qmin, qmax
+    c.fgd_active.dtype[_describe(scale, "scale", True)].scales(
+        cnp.PyArray_DATA(scale), cnp.PyArray_DATA(zero), given, &q, symmetric)
+    return scale, zero
+
+
 cdef const void *_part(object a, str name, dtype, Py_ssize_t size) except? NULL:
     """Address of a checked array of `size` elements; NULL for None."""
     if a is None:
@@ -221,6 +233,8 @@ cdef class Int8Network:
             raise ValueError(f"skip needs as many outputs as inputs; got {weight.shape}")
         if not 0 < to.input_max <= 255 or not 0 <= to.input_zero <= to.input_max:
             raise ValueError("input_zero and input_max must be 0 <= input_zero <= input_max <= 255")
+        if not 0 <= to.activation < c.fgd_n_activations:
+            raise ValueError(f"activation must be a number of ACTIVATIONS; got {to.activation}")
         return 0
 
     def predict(self, object X, *, bint portable=False, int n_threads=0):

@@ -275,6 +275,30 @@ cdef extern from "fastgd.h" nogil:
         FGD_LINK_LOGIT
         FGD_LINK_SOFTMAX
 
+    ctypedef struct fgd_quantizer:
+        const void *scale
+        const void *zero
+        ptrdiff_t n_channels
+        ptrdiff_t stride
+        int qmin
+        int qmax
+
+    enum:
+        FGD_OF_WEIGHT
+        FGD_OF_INPUT
+        FGD_FAKED
+        FGD_WEIGHT_SCALE
+
+    ctypedef struct fgd_faking:
+        fgd_quantizer *quantizer
+        void **scale
+        void **zero
+        int *symmetric
+        double *factor
+        double *range
+        double averaging
+        void *weights
+
     ctypedef struct fgd_layer:
         ptrdiff_t inputs, outputs
         int activation
@@ -286,6 +310,7 @@ cdef extern from "fastgd.h" nogil:
         int *trained
         void *running_mean
         void *running_var
+        fgd_faking *faking
 
     ctypedef struct fgd_network:
         const fgd_layer *layers
@@ -361,14 +386,8 @@ cdef extern from "fastgd.h" nogil:
         void (*interact)(const fgd_interacted *made, ptrdiff_t n_made, const fgd_rows *rows,
                          const fgd_interactions *pairs, int threads) noexcept nogil
         int (*all_finite)(const void *x, ptrdiff_t n) noexcept nogil
-
-    ctypedef struct fgd_quantizer:
-        const void *scale
-        const void *zero
-        ptrdiff_t n_channels
-        ptrdiff_t stride
-        int qmin
-        int qmax
+        void (*scales)(void *scale, void *zero, const double *ranges,
+                       const fgd_quantizer *quantizer, int symmetric) noexcept nogil
 
     enum:
         FGD_FAKE

@@ -1,7 +1,9 @@
 """Training for 8 and 4 bits, and running in integers.
 
-Weights and inputs of layers become codes of 8 or 4 bits: `quantize` makes a `QuantizedNetwork` of a
-trained model (post-training quantisation). Also the parts it is made of: `fake_quantize` and its
+Weights and inputs of layers become codes of 8 or 4 bits. `quantize` makes a `QuantizedNetwork` of a
+trained model (post-training quantisation). `prepare` makes a network that is trained with weights
+and inputs as the codes have them, which `convert` then quantises (quantisation-aware training).
+Also the parts they are made of: `fake_quantize` and its
 gradients, with the numerics of torch; observers, which choose ranges; `encode` and `decode`.
 """
 
@@ -23,7 +25,7 @@ from ._quant_arrays import (
     scale_and_zero_point,
     unpack_int4,
 )
-from ._quant_models import FloatLayer, described
+from ._quant_models import Described, described, network_of
 from ._quant_network import QuantizedDense, QuantizedNetwork, quantized_dense
 from ._quant_observers import (
     OBSERVERS,
@@ -34,6 +36,7 @@ from ._quant_observers import (
     PercentileObserver,
     observer_of,
 )
+from ._quant_prepared import Plan, PreparedNetwork
 
 __all__ = [
     "OBSERVERS",
@@ -43,14 +46,17 @@ __all__ = [
     "MovingAverageObserver",
     "Observer",
     "PercentileObserver",
+    "PreparedNetwork",
     "QuantizedDense",
     "QuantizedNetwork",
+    "convert",
     "decode",
     "encode",
     "fake_quantize",
     "fake_quantize_grad",
     "learned_step_grad",
     "pack_int4",
+    "prepare",
     "quantize",
     "scale_and_zero_point",
     "unpack_int4",
@@ -75,8 +81,9 @@ def quantize(
 
     Parameters
     ----------
-    model : fitted linear model
-        Of `fastgd.linear_model`, without hashing. It stays as it is.
+    model : fastgd.nn.Network or fitted estimator
+        A trained network, a multilayer perceptron, or a linear model without hashing. It stays as
+        it is. Batch normalization becomes part of scales and biases.
     X : array-like or CSR matrix of shape (n_rows, n_inputs)
         Rows like those to come: some hundreds are enough.
     bits : int, default=8
@@ -117,22 +124,158 @@ def quantize(
     about = described(model)
     inputs = _codes("activation_bits", activation_bits or 8, activation_symmetric, signed=False)
     weights = _codes("bits", bits, symmetric, signed=True)
+    ranges = [seen.scale_and_zero_point(inputs) for seen in _calibrated(about, X, observer)]
     layers = []
-    for layer, x in zip(about.layers, about.inputs(_rows(X)), strict=True):
-        seen = observer_of(observer)
-        for start in range(0, x.shape[0], _ROWS):
-            seen.observe(_dense(x[start : start + _ROWS]))
+    for layer, input_range in zip(about.layers, ranges, strict=True):
+        seen = observer_of(weight_observer, 1 if per_channel else None)
+        seen.observe(np.ascontiguousarray(layer.weight, np.float32))
+        weight_range = seen.scale_and_zero_point(weights)
+        layers.append(quantized_dense(layer, weight_range, input_range, weights, inputs))
+    return QuantizedNetwork(layers, about.link, about.classes)
+
+
+def prepare(
+    model: Any,
+    X: ArrayLike,
+    *,
+    bits: int = 8,
+    activation_bits: int | None = None,
+    per_channel: bool = True,
+    symmetric: bool = True,
+    activation_symmetric: bool = False,
+    observer: Any = "moving_average",
+    averaging_constant: float = 0.01,
+    learn_scales: bool = False,
+    weight_observer: Any = None,
+) -> PreparedNetwork:
+    """Return a copy of a model that is trained as it will be quantised: weights and inputs faked.
+
+    Parameters
+    ----------
+    model : fastgd.nn.Network or fitted estimator
+        A network, trained or not; a multilayer perceptron; or a linear model with a loss of
+        networks: "log_loss", "multinomial" or one of regression. It stays as it is.
+    X : array-like or CSR matrix of shape (n_rows, n_inputs)
+        Rows like those of training: where the ranges of the layers' inputs begin.
+    bits, activation_bits, per_channel, symmetric, activation_symmetric
+        As of `quantize`.
+    observer : str or tuple, default="moving_average"
+        As of `quantize`. The ranges of "moving_average" go on with the batches of training; those
+        of others stay.
+    averaging_constant : float, default=0.01
+        Weight of a batch in the moving averages.
+    learn_scales : bool, default=False
+        Whether scales of weights, and of layers' inputs but X, are parameters: learned step size
+        quantization (LSQ). An optimizer over ``parameters`` trains them, too.
+    weight_observer : str or tuple, default=None
+        Where learned scales of weights begin; None for "mse". Those that are not learned follow the
+        range of the weights: "minmax".
+
+    Returns
+    -------
+    PreparedNetwork
+        To be trained, then given to `convert`.
+
+    References
+    ----------
+    Jacob, Kligys, Chen, Zhu, Tang, Howard, Adam, Kalenichenko (2018), Quantization and training of
+    neural networks for efficient integer-arithmetic-only inference, CVPR, section 3. Esser,
+    McKinstry, Bablani, Appuswamy, Modha (2020), Learned step size quantization, ICLR.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastgd.nn import Dense, Network
+    >>> from fastgd.optim import Adam
+    >>> X = np.random.default_rng(0).uniform(-1, 1, (512, 1)).astype(np.float32)
+    >>> y = np.sin(3 * X)
+    >>> net = Network(1, [Dense(32, "relu"), Dense(1)], rng=0)
+    >>> prepared = prepare(net, X, bits=4, learn_scales=True)
+    >>> opt = Adam(prepared.parameters, lr=0.01)
+    >>> for _ in range(100):
+    ...     loss = prepared.train_epoch(opt, X, y)
+    >>> small = convert(prepared)
+    >>> bool(np.abs(small.predict(X) - y[:, 0]).mean() < 0.1)
+    True
+    """
+    inputs = _codes("activation_bits", activation_bits or 8, activation_symmetric, signed=False)
+    weights = _codes("bits", bits, symmetric, signed=True)
+    follows = observer if isinstance(observer, str) else observer[0]
+    if not 0 < averaging_constant <= 1:
+        raise ValueError(
+            f"averaging_constant must be above 0 and at most 1; got {averaging_constant}"
+        )
+    if not learn_scales and weight_observer not in (None, "minmax"):
+        raise ValueError(
+            'weight_observer must be None or "minmax" for scales that are not learned; got '
+            f"{weight_observer!r}"
+        )
+    network, classes = network_of(model)
+    averaging = averaging_constant if follows == "moving_average" else 0.0
+    plan = Plan(weights, inputs, per_channel, averaging, learn_scales)
+    prepared = PreparedNetwork(network, plan, classes)
+    for i, seen in enumerate(_calibrated(described(network), X, observer)):
+        prepared.buffers[f"layers.{i}.input_range"][...] = np.ravel(seen.range(inputs))
+        prepared.set_grid(i, "input", *seen.scale_and_zero_point(inputs))
+    for i, layer in enumerate(described(network).layers):
+        seen = observer_of(weight_observer or ("mse" if learn_scales else "minmax"),
+                           1 if per_channel else None)  # fmt: skip
+        seen.observe(np.ascontiguousarray(layer.weight, np.float32))
+        prepared.set_grid(i, "weight", *seen.scale_and_zero_point(weights))
+    return prepared
+
+
+def convert(prepared: PreparedNetwork) -> QuantizedNetwork:
+    """Quantise a prepared network with the scales that it was trained with.
+
+    Batch normalization becomes part of the scales and biases, exactly.
+
+    Parameters
+    ----------
+    prepared : PreparedNetwork
+        From `prepare`, trained. It stays as it is.
+
+    Returns
+    -------
+    QuantizedNetwork
+        Predicts what `prepared` does, up to rounding.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastgd.nn import Dense, Network
+    >>> X = np.random.default_rng(0).normal(size=(64, 5)).astype(np.float32)
+    >>> prepared = prepare(Network(5, [Dense(16, "relu"), Dense(1)], rng=0), X)
+    >>> bool(np.allclose(convert(prepared).predict_raw(X), prepared.predict_raw(X), atol=1e-4))
+    True
+    """
+    if not isinstance(prepared, PreparedNetwork):
+        raise TypeError(f"prepared must be a network from prepare; got {type(prepared).__name__}")
+    about, plan = described(prepared), prepared.plan
+    layers = []
+    for i, layer in enumerate(about.layers):
+        scale, zero = prepared.grid(i, "weight")
+        if not plan.learns:  # those of the last batch are of the weights before its step
+            seen = MinMaxObserver(1 if plan.per_channel else None)
+            seen.observe(np.ascontiguousarray(layer.weight))
+            scale, zero = seen.scale_and_zero_point(plan.weights)
         layers.append(
-            _quantized(
-                layer,
-                seen.scale_and_zero_point(inputs),
-                weights,
-                activation_bits or 8,
-                bits,
-                observer_of(weight_observer, 1 if per_channel else None),
+            quantized_dense(
+                layer, (scale, zero), prepared.grid(i, "input"), plan.weights, plan.inputs
             )
         )
     return QuantizedNetwork(layers, about.link, about.classes)
+
+
+def _calibrated(about: Described, X: Any, observer: Any) -> list[Observer]:
+    """Show each layer's input of rows X to an observer."""
+    found = []
+    for x in about.inputs(_rows(X)):
+        seen = observer_of(observer)
+        for start in range(0, x.shape[0], _ROWS):
+            seen.observe(_dense(x[start : start + _ROWS]))
+        found.append(seen)
+    return found
 
 
 def _codes(name: str, bits: Any, symmetric: bool, signed: bool) -> Codes:
@@ -151,29 +294,3 @@ def _rows(X: Any) -> Any:
 def _dense(x: Any) -> Array:
     array: Array = np.ascontiguousarray(x.toarray() if hasattr(x, "toarray") else x, np.float32)
     return array
-
-
-def _quantized(
-    layer: FloatLayer,
-    input_range: tuple[Array, Array],
-    weights: Codes,
-    input_bits: int,
-    weight_bits: int,
-    observer: Observer,
-) -> QuantizedDense:
-    """Quantise one layer; a batch normalization's factor goes into the scale of its codes."""
-    weight = np.ascontiguousarray(layer.weight, np.float32)
-    observer.observe(weight)
-    made = quantized_dense(
-        weight,
-        layer.bias,
-        observer.scale_and_zero_point(weights),
-        input_range,
-        weight_bits=weight_bits,
-        input_bits=input_bits,
-        symmetric=weights.symmetric,
-        **layer.rest,
-    )
-    if layer.factor is None or layer.shift is None:
-        return made
-    return made.folded(layer.factor, layer.shift)
