@@ -46,14 +46,23 @@ static void fgd_int8_product_portable(int32_t *out, ptrdiff_t stride, const uint
 
 /* ------------------------------------------------------------------------------------------------- a network */
 
+FGD_INLINE unsigned char fgd_int8_has_nan(const float *x, ptrdiff_t n)
+{
+    int found = 0;
+    for (ptrdiff_t k = 0; k < n; k++) found |= x[k] != x[k];
+    return (unsigned char)found;
+}
+
 /* codes (n_rows, depth), and their sums, of h (n_rows, n_inputs) */
-static void fgd_int8_encode(const fgd_int8_desk *desk, const float *h, const fgd_int8_layer *layer, ptrdiff_t n_rows)
+static void fgd_int8_encode(const fgd_int8_desk *desk, const float *h, const fgd_int8_layer *layer, ptrdiff_t n_rows,
+                            int is_first)
 {
     const fgd_quantizer q = {&layer->input_scale, &layer->input_zero, 1, 1, 0, layer->input_max};
     const ptrdiff_t n = layer->n_inputs, depth = fgd_int8_depth(n);
     for (ptrdiff_t i = 0; i < n_rows; i++) {
         uint8_t *codes = desk->codes + i * depth;
         encode_f32(codes, h + i * n, &q, 0, n);
+        if (is_first) desk->is_nan[i] = fgd_int8_has_nan(h + i * n, n);
         for (ptrdiff_t k = n; k < depth; k++) codes[k] = 0;
         int32_t sum = 0;
         for (ptrdiff_t k = 0; k < n && layer->weight_zero; k++) sum += codes[k];
@@ -100,28 +109,17 @@ static void fgd_int8_finish(float *z, const fgd_int8_desk *desk, const fgd_int8_
             z[i * n + j] += ((float)desk->codes[i * depth + j] - layer->input_zero) * layer->input_scale;
 }
 
-static void fgd_int8_look_for_nan(unsigned char *restrict is_nan, const float *restrict X, ptrdiff_t n_rows,
-                                  ptrdiff_t n)
-{
-    for (ptrdiff_t i = 0; i < n_rows; i++) {
-        int found = 0;
-        for (ptrdiff_t k = 0; k < n; k++) found |= X[i * n + k] != X[i * n + k];
-        is_nan[i] = (unsigned char)found;
-    }
-}
-
 static void fgd_int8_rows(float *out, void *scratch, const float *X, const fgd_int8_layer *layers, ptrdiff_t n_layers,
                           ptrdiff_t n_rows, fgd_int8_product product)
 {
     fgd_int8_desk desk;
     (void)fgd_int8_lay(&desk, scratch, layers, n_layers);
-    fgd_int8_look_for_nan(desk.is_nan, X, n_rows, layers->n_inputs);
     const float *h = X;
     for (ptrdiff_t l = 0; l < n_layers; l++) {
         const fgd_int8_layer *layer = layers + l;
         const ptrdiff_t depth = fgd_int8_depth(layer->n_inputs), columns = fgd_int8_columns(layer->n_outputs);
         float *z = l + 1 == n_layers ? out : desk.numbers[l % 2];
-        fgd_int8_encode(&desk, h, layer, n_rows);
+        fgd_int8_encode(&desk, h, layer, n_rows, l == 0);
         product(desk.products, columns, desk.codes, depth, layer->weight, n_rows, columns / FGD_INT8_COLUMNS, depth);
         fgd_int8_finish(z, &desk, layer, n_rows);
         h = z;

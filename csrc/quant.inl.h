@@ -32,7 +32,11 @@ FGD_INLINE T N(nearest)(T x, N(grid) g)
     return (room + ROUND_SHIFT) - ROUND_SHIFT;
 }
 
-FGD_INLINE T N(fake)(T x, N(grid) g) { return N(clamp)(N(nearest)(x, g), g.low, g.high) * g.scale; }
+/* Clamped first: the ends are whole numbers. */
+FGD_INLINE T N(fake)(T x, N(grid) g)
+{
+    return ((N(clamp)(x * g.inverse, g.low, g.high) + ROUND_SHIFT) - ROUND_SHIFT) * g.scale;
+}
 
 FGD_INLINE int N(is_inside)(T nearest, N(grid) g) { return nearest >= g.low && nearest <= g.high; }
 
@@ -96,19 +100,23 @@ static void N(fake_quantize)(T *restrict out, const T *restrict x, const fgd_qua
 static void N(straight_through)(T *restrict grad, const T *restrict x, const fgd_quantizer *q, ptrdiff_t first,
                                 ptrdiff_t n){WALK(grad[i] = N(passed)(grad[i], N(nearest)(x[i], g), g))}
 
-FGD_INLINE uint8_t N(code)(T x, N(grid) g, T qmin)
+/* The low 8 bits of the code; `to_code` is what leads from the bits of a rounded number to it. A NaN gets the first. */
+FGD_INLINE uint8_t N(code)(T x, N(grid) g, BITS to_code)
 {
-    const T k = N(clamp)(N(nearest)(x, g), g.low, g.high) - g.low + qmin;
-    return (uint8_t)(int32_t)(k == k ? k : qmin);
+    const T quotient = x * g.inverse, above = quotient > g.low ? quotient : g.low;
+    const union {
+        T f;
+        BITS i;
+    } rounded = {(above < g.high ? above : g.high) + ROUND_SHIFT};
+    return (uint8_t)(rounded.i + to_code);
 }
 
-/* Codes of qmin >= 0 are uint8, others int8: the low 8 bits in either case. There is no code for a NaN: it gets the
- * first. */
+/* Codes of qmin >= 0 are uint8, others int8: the low 8 bits in either case. */
 static void N(encode)(uint8_t *restrict codes, const T *restrict x, const fgd_quantizer *q, ptrdiff_t first,
                       ptrdiff_t n)
 {
-    const T qmin = (T)q->qmin;
-    WALK(codes[i] = N(code)(x[i], g, qmin))
+    const BITS to_first = q->qmin - ROUND_SHIFT_BITS;
+    WALK(codes[i] = N(code)(x[i], g, to_first - (BITS)g.low))
 }
 
 static void N(decode)(T *restrict out, const uint8_t *restrict codes, const fgd_quantizer *q, ptrdiff_t first,

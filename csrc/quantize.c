@@ -109,23 +109,32 @@ typedef struct {
     const fgd_int8_layer *layers;
     ptrdiff_t n_layers, n_rows;
     fgd_int8_product product;
+    fgd_atomic taken, left; /* blocks that have been taken; threads that have no more to do */
 } int8_job;
 
-static void work_on_rows(const int8_job *job, int me, int all)
+static void work_on_rows(int8_job *job, int me, int all)
 {
     const ptrdiff_t n_inputs = job->layers->n_inputs, n_outputs = job->layers[job->n_layers - 1].n_outputs;
     void *desk = job->scratch + (size_t)me * fgd_int8_scratch(job->layers, job->n_layers);
-    for (ptrdiff_t first = me * FGD_INT8_ROWS; first < job->n_rows; first += all * FGD_INT8_ROWS) {
-        const ptrdiff_t left = job->n_rows - first;
+    for (;;) {
+        const ptrdiff_t first = (ptrdiff_t)FGD_ADD(job->taken, 1) * FGD_INT8_ROWS, left = job->n_rows - first;
+        if (left <= 0) break;
         fgd_active->int8_rows(job->out + first * n_outputs, desk, job->X + first * n_inputs, job->layers, job->n_layers,
                               left < FGD_INT8_ROWS ? left : FGD_INT8_ROWS, job->product);
     }
+    fgd_meet(&job->left, all);
 }
 
 void fgd_int8_predict(float *out, void *scratch, const float *X, const fgd_int8_layer *layers, ptrdiff_t n_layers,
                       ptrdiff_t n_rows, int portable, int threads)
 {
-    const int8_job job = {out, scratch, X, layers, n_layers, n_rows, fgd_int8_product_here(portable)};
+    int8_job job = {.out = out,
+                    .scratch = scratch,
+                    .X = X,
+                    .layers = layers,
+                    .n_layers = n_layers,
+                    .n_rows = n_rows,
+                    .product = fgd_int8_product_here(portable)};
     double work = 0;
     for (ptrdiff_t l = 0; l < n_layers; l++) work += (double)(layers[l].n_inputs * layers[l].n_outputs);
     const int team = fgd_team(threads, work * (double)n_rows, FGD_SERIAL_INT8);

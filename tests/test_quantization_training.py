@@ -1,4 +1,4 @@
-"""Networks that are trained to be quantised: gradients, scales, ranges, and what becomes of them."""
+"""Networks that are trained to be quantised: gradients, scales, ranges, what they become."""
 
 import pickle
 from contextlib import suppress

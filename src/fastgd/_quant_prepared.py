@@ -147,6 +147,6 @@ class PreparedNetwork(Network):
         if (self.classes[numbers] != labels).any():
             raise ValueError(f"y must hold labels out of {self.classes.tolist()}")
         if self.loss == "log_loss" and self.n_outputs > 1:
-            return np.eye(self.n_outputs, dtype=self.dtype)[numbers]
+            numbers = np.eye(self.n_outputs, dtype=self.dtype)[numbers]
         encoded: Array = numbers
         return encoded

@@ -192,7 +192,7 @@ def prepare(
     >>> net = Network(1, [Dense(32, "relu"), Dense(1)], rng=0)
     >>> prepared = prepare(net, X, bits=4, learn_scales=True)
     >>> opt = Adam(prepared.parameters, lr=0.01)
-    >>> for _ in range(100):
+    >>> for _ in range(200):
     ...     loss = prepared.train_epoch(opt, X, y)
     >>> small = convert(prepared)
     >>> bool(np.abs(small.predict(X) - y[:, 0]).mean() < 0.1)

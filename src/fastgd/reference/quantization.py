@@ -42,7 +42,7 @@ def fake_quantize(x: float, scale: float, zero_point: int, qmin: int, qmax: int)
 def fake_quantize_slopes(
     x: float, scale: float, zero_point: int, qmin: int, qmax: int
 ) -> tuple[float, float, float]:
-    """Derivatives of ``fake_quantize`` with respect to the number, the scale and the zero point.
+    """Slopes of ``fake_quantize`` with respect to the number, the scale and the zero point.
 
     The first is the straight-through estimator's: Bengio, Léonard, Courville, arXiv:1308.3432,
     2013; the second that of Esser, McKinstry, Bablani, Appuswamy, Modha, "Learned step size
