@@ -199,6 +199,18 @@ def test_going_on_as_scikit_learn_does(data, solver):
     assert_same(ours, theirs, X)
 
 
+@pytest.mark.parametrize("data", DATA)
+def test_networks_go_to_scikit_learn(data):
+    """Protects `network_`: what is copied from it to scikit-learn predicts the same, and trains."""
+    cls, given, load = DATA[data]
+    X, y = load()
+    model = cls(hidden_layer_sizes=(6,), max_iter=3, random_state=0, **given).fit(X, y)
+    classes = {"classes": model.classes_} if data in ("binary", "multiclass") else {}
+    theirs = model.network_.to_sklearn(random_state=0, **classes)
+    assert_allclose(model.predict(X), theirs.predict(X), rtol=1e-12)
+    theirs.partial_fit(X, y)
+
+
 # ---- going on ------------------------------------------------------------------------------------
 
 
