@@ -1,0 +1,184 @@
+"""Networks in 8 and 4 bits: scores on digits and diamonds, speed of prediction, sizes of files.
+
+    python bench/quantization.py [--seeds 10] [--epochs 30] [--threads 1]
+
+prints the tables of ``docs/quantization.md``. Every network is trained in float32; then it is
+quantised as it is, or after as many epochs again as a quarter of those, prepared. What is quantised
+as it is gets those epochs in float32. Needs plotnine for the diamonds, and safetensors.
+"""
+
+import argparse
+import os
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+
+import fastgd
+from fastgd.nn import Dense, Network
+from fastgd.optim import Adam
+from fastgd.quantization import convert, prepare, quantize
+
+SIZES = {"digits": (64, 128, 10), "diamonds": (9, 128, 128, 1), "784-128-10": (784, 128, 10)}
+BATCH = 64
+FOUR = {"bits": 4, "activation_bits": 4}
+RUNS = {
+    "8 bits, after training": (quantize, {}),
+    "8 bits, trained so": (prepare, {}),
+    "8 bits, steps learned": (prepare, {"learn_scales": True}),
+    "4 bits, after training": (quantize, FOUR),
+    "4 bits, after training, least squares": (
+        quantize,
+        {**FOUR, "observer": "mse", "weight_observer": "mse"},
+    ),
+    "4 bits, trained so": (prepare, FOUR),
+    "4 bits, steps learned": (prepare, {**FOUR, "learn_scales": True, "observer": "mse"}),
+}
+
+
+def digits(seed):
+    """Scans of digits, from 0 to 1."""
+    X, y = load_digits(return_X_y=True)
+    return train_test_split((X / 16).astype(np.float32), y, test_size=0.3, random_state=seed)
+
+
+def diamonds(seed):
+    """Logarithms of prices, and what they depend on; standardised."""
+    from plotnine.data import diamonds as table
+
+    grades = [table[name].cat.codes for name in ("cut", "color", "clarity")]
+    X = np.column_stack([table[["carat", "depth", "table", "x", "y", "z"]], *grades])
+    y = np.log(table["price"].to_numpy(float))
+    parts = train_test_split(X, y - y.mean(), test_size=0.3, random_state=seed)
+    mean, spread = parts[0].mean(axis=0), parts[0].std(axis=0)
+    X = [np.ascontiguousarray((part - mean) / spread, np.float32) for part in parts[:2]]
+    return *X, *(part.astype(np.float32) for part in parts[2:])
+
+
+DATA = {"digits": digits, "diamonds": diamonds}
+
+
+def new_network(name, seed=0):
+    """Return a network that has not been trained."""
+    first, *hidden, last = SIZES[name]
+    layers = [*(Dense(n, "relu") for n in hidden), Dense(last)]
+    loss = "squared_error" if last == 1 else "cross_entropy"
+    return Network(first, layers, loss=loss, rng=seed)
+
+
+def train(network, X, y, epochs, lr, seed):
+    """Train with Adam, at a rate that falls to zero."""
+    opt = Adam(network.parameters, lr=lr)
+    rng = np.random.default_rng(seed)
+    for epoch in range(epochs):
+        opt.lr = lr * (1 - epoch / epochs)
+        network.train_epoch(opt, X, y, rng.permutation(len(X)), batch_size=BATCH)
+
+
+def score(model, X, y):
+    """Accuracy in percent, or R^2."""
+    raw = model.predict_raw(X)
+    if raw.shape[1] > 1:
+        return 100 * float((raw.argmax(axis=1) == y).mean())
+    return 1 - float(np.square(raw[:, 0] - y).sum() / np.square(y - y.mean()).sum())
+
+
+def scores(name, seed, epochs):
+    """Score of each way."""
+    X, X_test, y, y_test = DATA[name](seed)
+    network = new_network(name, seed)
+    train(network, X, y, epochs, 0.003, seed)
+    saved = network.state_dict()
+    more = max(epochs // 4, 1)
+    train(network, X, y, more, 0.001, seed + 1)
+    found = {"float32": score(network, X_test, y_test)}
+    for run, (way, options) in RUNS.items():
+        if way is quantize:
+            small = quantize(network, X[:2048], **options)
+        else:
+            start = new_network(name)
+            start.load_state_dict(saved)
+            prepared = prepare(start, X[:2048], **options)
+            train(prepared, X, y, more, 0.001, seed + 1)
+            small = convert(prepared)
+        found[run] = score(small, X_test, y_test)
+    return found
+
+
+def print_scores(seeds, epochs):
+    """Print a table of means, what they vary by, and differences to float32."""
+    print("| | " + " | ".join(f"{name} | to float32" for name in DATA) + " |")
+    print("|---|" + "---:|---:|" * len(DATA))
+    tables = {name: [scores(name, seed, epochs) for seed in range(seeds)] for name in DATA}
+    for run in ("float32", *RUNS):
+        cells = []
+        for name, table in tables.items():
+            mine = np.array([row[run] for row in table])
+            plain = np.array([row["float32"] for row in table])
+            spec = ".2f" if name == "digits" else ".4f"
+            cells.append(f"{mine.mean():{spec}} ± {mine.std():{spec}}")
+            cells.append(f"{(mine - plain).mean():+{spec}}")
+        print(f"| {run} | {' | '.join(cells)} |")
+    for name, table in tables.items():
+        gain = np.array(
+            [row["4 bits, steps learned"] - row["4 bits, after training, least squares"]
+             for row in table]
+        )  # fmt: skip
+        print(
+            f"\n{name}: at 4 bits learned steps beat the better post-training by {gain.mean():.4g} "
+            f"± {gain.std():.2g} ({(gain > 0).sum()} of {len(gain)} seeds)"
+        )
+
+
+def seconds(predict, X):
+    """Time of one call."""
+    start = time.perf_counter()
+    predict(X)
+    return time.perf_counter() - start
+
+
+def print_speed(rows, repeats):
+    """Print rows per second of both kinds, alternately measured, and sizes of files."""
+    from safetensors.numpy import save_file
+
+    print(
+        "\n| network | float32, rows/s | int8, rows/s | faster | file |\n|---|---:|---:|---:|---:|"
+    )
+    for name, sizes in SIZES.items():
+        network = new_network(name)
+        X = np.random.default_rng(0).normal(size=(rows, sizes[0])).astype(np.float32)
+        small = quantize(network, X[:2048])
+        times = np.array(
+            [[seconds(model.predict_raw, X) for model in (network, small)] for _ in range(repeats)]
+        )
+        with tempfile.TemporaryDirectory() as folder:
+            small.save(Path(folder) / "int8")
+            arrays = dict(zip(network.names, network.parameters, strict=True))
+            save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, f"{folder}/float32")
+            files = [os.path.getsize(f"{folder}/{kind}") for kind in ("int8", "float32")]
+        plain, quick = np.median(times, axis=0)
+        print(
+            f"| {'-'.join(map(str, sizes))} | {rows / plain:,.0f} | {rows / quick:,.0f} | "
+            f"{plain / quick:.2f}x | {files[0] / files[1]:.1%} |"
+        )
+
+
+def main():
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--rows", type=int, default=20_000)
+    parser.add_argument("--repeats", type=int, default=31)
+    parser.add_argument("--threads", type=int, default=1, help="of the measurements of speed")
+    given = parser.parse_args()
+    print_scores(given.seeds, given.epochs)
+    with fastgd.threads(given.threads):
+        print_speed(given.rows, given.repeats)
+
+
+if __name__ == "__main__":
+    main()
