@@ -1,6 +1,6 @@
 # Types of the extension; mypy.stubtest checks them against it.
 from collections.abc import Sequence
-from typing import Any, NotRequired, TypedDict
+from typing import Any, NotRequired, Self, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -328,9 +328,9 @@ def activate(
 class Layers:
     @property
     def arrays(self) -> list[_Array | None]: ...
-    def __init__(
-        self, layers: list[_Layer], loss: int, loss_parameter: float, label_smoothing: float
-    ) -> None: ...
+    def __new__(
+        cls, layers: list[_Layer], loss: int, loss_parameter: float, label_smoothing: float
+    ) -> Self: ...
     def run(
         self,
         X: _Array | CSR,
