@@ -10,7 +10,7 @@ import pytest
 from networks import ACTIVATIONS, KINDS, LOSSES, make_data, make_network
 from numpy.testing import assert_allclose
 
-from fastgd import nn
+from fastgd import nn, quantization
 from fastgd.datasets import DataError
 
 # ---- scikit-learn --------------------------------------------------------------------------------
@@ -133,6 +133,15 @@ def test_what_scikit_learn_has_not_is_refused(mlp):
             net.to_sklearn(classes=classes)
     with pytest.raises(ValueError, match="not fitted"):
         nn.Network.from_sklearn(mlp.MLPRegressor())
+
+
+@pytest.mark.parametrize("method", ["to_torch", "to_sklearn", "to_onnx"])
+def test_networks_prepared_to_be_quantised_are_refused(tmp_path, method):
+    """Protects from a copy that would predict without what the weights were trained for."""
+    prepared = quantization.prepare(make_network(), make_data()[0])
+    arguments = (tmp_path / "x",) if method == "to_onnx" else ()
+    with pytest.raises(TypeError, match="a PreparedNetwork cannot go to other libraries"):
+        getattr(prepared, method)(*arguments)
 
 
 # ---- ONNX ----------------------------------------------------------------------------------------

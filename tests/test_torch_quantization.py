@@ -4,8 +4,8 @@ import copy
 import warnings
 
 import pytest
-from torch_optimizers import assert_close, ft, torch
 from torch_optimizers import _seeded as _seeded
+from torch_optimizers import assert_close, ft, torch
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # it is said to move to another package
@@ -82,7 +82,9 @@ def test_bare_fake_quantisation_too():
         weight = first.clone().requires_grad_()
         optimizer = optimizers.Adam([weight], lr=0.01)
         scale = torch.full((3,), 0.02)
-        faked = torch.fake_quantize_per_channel_affine(weight, scale, torch.zeros(3).int(), 0, -128, 127)
+        faked = torch.fake_quantize_per_channel_affine(
+            weight, scale, torch.zeros(3).int(), 0, -128, 127
+        )
         torch.nn.functional.mse_loss(x @ faked.T, y).backward()
         optimizer.step()
         found.append(weight.detach())

@@ -65,6 +65,10 @@ def network_of(cls: Any, layers: Sequence[tuple[Dense, Tensors]], **options: Any
 class Exchange:
     """The methods of a network that lead to other libraries and back."""
 
+    def _as_others_have_it(self) -> Network:
+        """Return the network that is copied; a kind that others have not raises TypeError."""
+        return cast("Network", self)
+
     def to_torch(self) -> Any:
         """Copy the network to a ``torch.nn.Sequential``, in evaluation mode.
 
@@ -93,7 +97,7 @@ class Exchange:
         """
         from ._exchange_torch import to_torch
 
-        return to_torch(cast("Network", self))
+        return to_torch(self._as_others_have_it())
 
     @classmethod
     def from_torch(cls, module: Any, **options: Any) -> Self:
@@ -161,7 +165,7 @@ class Exchange:
         """
         from ._exchange_onnx import to_onnx
 
-        to_onnx(cast("Network", self), path, link)
+        to_onnx(self._as_others_have_it(), path, link)
 
     def to_sklearn(self, *, classes: Any = None, **params: Any) -> Any:
         """Copy the network to scikit-learn's MLPClassifier or MLPRegressor, fitted.
@@ -199,7 +203,7 @@ class Exchange:
         """
         from ._exchange_sklearn import to_sklearn
 
-        return to_sklearn(cast("Network", self), classes, params)
+        return to_sklearn(self._as_others_have_it(), classes, params)
 
     @classmethod
     def from_sklearn(cls, model: Any, *, rng: Any = None) -> Self:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -115,6 +115,12 @@ class PreparedNetwork(Network):
         state = super().__getstate__()
         del state["_fakings"]
         return state
+
+    def _as_others_have_it(self) -> NoReturn:
+        raise TypeError(
+            "a PreparedNetwork cannot go to other libraries, which would not quantise it; the "
+            "network that it was prepared from can"
+        )
 
     def grid(self, i: int, of: str) -> tuple[Array, Array]:
         """Scale and zero point, float, of layer `i`'s "weight" or "input", for now."""
