@@ -71,6 +71,13 @@ def n_threads(request):
     return request.param
 
 
+@pytest.fixture
+def one_thread():
+    """No teams, where many small calls would wait for each other's on cores that tests share."""
+    with fastgd.threads(1):
+        yield
+
+
 @pytest.fixture(params=SIZES, ids="size{}".format)
 def size(request):
     """Number of elements, or of rows."""

@@ -22,7 +22,10 @@ from fastgd._linear_input import losses_for
 from fastgd.neural_network import MLPClassifier, MLPRegressor
 from fastgd.nn import ACTIVATIONS, Dense, Network
 
-pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+pytestmark = [
+    pytest.mark.usefixtures("one_thread"),
+    pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
+]
 N_ROWS = 131
 
 

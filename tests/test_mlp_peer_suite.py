@@ -21,7 +21,7 @@ from sklearn import neural_network as peers  # noqa: E402 - after the check that
 
 from fastgd.neural_network import MLPClassifier, MLPRegressor  # noqa: E402
 
-pytestmark = marks(sklearn.__version__)
+pytestmark = [*marks(sklearn.__version__), pytest.mark.usefixtures("one_thread")]
 LEFT_OUT = left_out("peer_suite_left_out_mlp.txt")
 expect_failure = expecting_failures(LEFT_OUT)
 

@@ -21,6 +21,7 @@ from fastgd.neural_network import MLPClassifier, MLPRegressor  # noqa: E402
 from fastgd.schedules import constant  # noqa: E402
 
 pytestmark = [
+    pytest.mark.usefixtures("one_thread"),
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
     pytest.mark.skipif(not sklearn.__version__.startswith("1.9."), reason="numbers are of 1.9"),
 ]

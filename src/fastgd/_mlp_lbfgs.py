@@ -1,12 +1,14 @@
 """A multilayer perceptron trained on all rows at once, by the L-BFGS-B that scikit-learn takes."""
 
 import warnings
+from functools import cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 from sklearn.exceptions import ConvergenceWarning
+from threadpoolctl import ThreadpoolController  # comes with scikit-learn
 
 from ._mlp_training import Training, of_layers
 
@@ -67,19 +69,26 @@ class _Objective:
         return rows.share * (self.loss - penalty) + penalty
 
 
+@cache
+def _blas_pools() -> ThreadpoolController:
+    """Return the threads of the BLAS, which gain nothing on vectors, and keep cores busy."""
+    return ThreadpoolController()
+
+
 def minimise(training: Training, max_fun: int) -> float:
     """Train until the gradient is small; return the loss as scikit-learn counts it."""
     objective, record = _Objective(training), training.record
     options = {"maxfun": max_fun, "maxiter": training.max_iter, "gtol": training.tol}
     try:
-        found = minimize(
-            objective,
-            objective.x,
-            method="L-BFGS-B",
-            jac=True,
-            options=options,
-            callback=objective.look,
-        )
+        with _blas_pools().limit(limits=1, user_api="blas"):
+            found = minimize(
+                objective,
+                objective.x,
+                method="L-BFGS-B",
+                jac=True,
+                options=options,
+                callback=objective.look,
+            )
     except KeyboardInterrupt:
         record.interrupted = True
     else:
