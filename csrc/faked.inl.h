@@ -75,14 +75,14 @@ static void N(fake_input)(T *faked, double *range, const T *x, const fgd_faking 
     N(fake_quantize)(faked, x, q, 0, n);
 }
 
-/* The gradient of n fake quantised elements from `first` on becomes that of x; a learned scale's is added to `sums`,
- * (n_channels, 2), unless that is NULL. */
-static void N(through_fake)(T *grad, double *sums, const T *x, const fgd_quantizer *q, ptrdiff_t first, ptrdiff_t n)
+/* The gradient of n fake quantised elements, whole rounds of channels, becomes that of x; a learned scale's is added to
+ * `sums`, (n_channels, 2), unless that is NULL. */
+static void N(through_fake)(T *grad, double *sums, const T *x, const fgd_quantizer *q, ptrdiff_t n)
 {
     if (sums)
-        N(scale_gradients)(sums, grad - first, grad - first, x, q, first, n);
+        N(scale_gradients)(sums, grad, grad, x, q, 0, n);
     else
-        N(straight_through)(grad - first, x, q, first, n);
+        N(straight_through)(grad, x, q, 0, n);
 }
 
 /* The gradients of scales from the sums of all parts, in their order: (n_parts, n_channels, 2). */

@@ -112,7 +112,7 @@ static void fgd_int8_finish(float *z, const fgd_int8_desk *desk, const fgd_int8_
 static void fgd_int8_rows(float *out, void *scratch, const float *X, const fgd_int8_layer *layers, ptrdiff_t n_layers,
                           ptrdiff_t n_rows, fgd_int8_product product)
 {
-    fgd_int8_desk desk;
+    fgd_int8_desk desk = {0};
     (void)fgd_int8_lay(&desk, scratch, layers, n_layers);
     const float *h = X;
     for (ptrdiff_t l = 0; l < n_layers; l++) {

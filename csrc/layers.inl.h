@@ -240,7 +240,7 @@ static void N(fake_rows_back)(const N(hand) *hand, int l)
         double *sums = layer->params[FGD_INPUT_SCALE] ? d->scale_sums + r / FGD_NETWORK_TILE * 2 : NULL;
         if (sums) sums[0] = sums[1] = 0;
         N(through_fake)(hand->desks[l - 1].delta + r * n, sums, d->input + r * n,
-                        layer->faking->quantizer + FGD_OF_INPUT, 0, N(tile_rows)(hand, r) * n);
+                        layer->faking->quantizer + FGD_OF_INPUT, N(tile_rows)(hand, r) * n);
     }
 }
 

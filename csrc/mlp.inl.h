@@ -361,7 +361,7 @@ static void N(weights_back)(const N(session) *s, const fgd_layer *layer, const N
     const fgd_quantizer *q = layer->faking->quantizer + FGD_OF_WEIGHT;
     double *sums = layer->params[FGD_WEIGHT_SCALE] ? s->scale_sums + part->scale_sums : NULL;
     if (sums) memset(sums, 0, 2 * (size_t)q->n_channels * sizeof(double));
-    N(through_fake)(gradient, sums, layer->params[FGD_WEIGHT], q, part->first * layer->outputs,
+    N(through_fake)(gradient, sums, (const T *)layer->params[FGD_WEIGHT] + part->first * layer->outputs, q,
                     part->n * layer->outputs);
 }
 

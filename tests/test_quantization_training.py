@@ -1,6 +1,7 @@
 """Networks that are trained to be quantised: gradients, scales, ranges, what they become."""
 
 import pickle
+import warnings
 from contextlib import suppress
 from functools import cache
 
@@ -256,7 +257,7 @@ def test_training_beats_what_comes_after(rng):
     errors = {"after": np.abs(quantize(net, X, bits=4).predict(X) - y[:, 0]).mean()}
     for name, learn_scales in (("straight", False), ("learned", True)):
         prepared = prepare(net, X, bits=4, learn_scales=learn_scales)
-        opt = optim.Adam(prepared.parameters, lr=0.003)
+        opt = optim.Adam(prepared.param_groups(0.003))
         for _ in range(60):
             prepared.train_epoch(opt, X, y)
         errors[name] = np.abs(convert(prepared).predict(X) - y[:, 0]).mean()
@@ -282,6 +283,37 @@ def test_linear_classifiers(name, n_classes, tmp_path, rng):
     assert small.predict_proba(X).shape == (400, n_classes)
     with pytest.raises(ValueError, match=r"^y must hold labels out of"):
         prepared.targets(["a", "z"])
+
+
+@pytest.mark.parametrize("kind", ["binary", "multiclass", "multilabel", "regression"])
+def test_multilayer_perceptrons(kind, rng):
+    """Protects estimators: quantised as they are, and prepared, with their labels."""
+    neural_network = pytest.importorskip("fastgd.neural_network")
+    X = rng.normal(size=(300, 8)).astype(np.float32)
+    scores = X @ rng.normal(size=(8, 3)).astype(np.float32)
+    y = {
+        "binary": np.where(scores[:, 0] > 0, "yes", "no"),
+        "multiclass": scores.argmax(axis=1) + 5,
+        "multilabel": (scores > 0).astype(int),
+        "regression": scores[:, 0],
+    }[kind]
+    of = neural_network.MLPRegressor if kind == "regression" else neural_network.MLPClassifier
+    model = of(hidden_layer_sizes=(16,), max_iter=20, tol=0.0, n_iter_no_change=20, random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that it has not converged
+        model.fit(X, y)
+    prepared = prepare(model, X, learn_scales=True)
+    opt = optim.Adam(prepared.param_groups(1e-4))
+    prepared.train_epoch(opt, X, y if prepared.classes is None else prepared.targets(y))
+    for small in (quantize(model, X), convert(prepared)):
+        found, expected = small.predict(X), model.predict(X)
+        if kind == "multilabel":
+            found = (found > 0.5).astype(int)
+        if kind == "regression":
+            assert np.abs(found - expected).mean() < 0.1 * np.std(expected)
+        else:
+            assert found.dtype == expected.dtype
+            assert (found == expected).mean() > 0.95
 
 
 def test_linear_regressors(rng):

@@ -34,7 +34,7 @@ def described(model: Any) -> Described:
     """Take a model apart; raise if it is none that can be quantised."""
     if isinstance(model, Network):
         return _described_network(model, getattr(model, "classes", None))
-    if isinstance(found := _network_in(model), Network):
+    if isinstance(found := getattr(model, "network_", None), Network):
         return _described_network(found, _labels(model))
     if hasattr(model, "coef_") and hasattr(model, "intercept_"):
         return _described_linear(model)
@@ -42,11 +42,6 @@ def described(model: Any) -> Described:
         "model must be a fastgd.nn.Network, or a fitted estimator of fastgd; got "
         f"{type(model).__name__}"
     )
-
-
-def _network_in(model: Any) -> Any:
-    """Return the network of a fitted multilayer perceptron; None of what is no such thing."""
-    return model._model() if hasattr(model, "_model") and hasattr(model, "coefs_") else None
 
 
 def _labels(model: Any) -> Array | None:
@@ -62,7 +57,7 @@ def network_of(model: Any) -> tuple[Network, Array | None]:
     """
     if isinstance(model, Network):
         return model, None
-    if isinstance(found := _network_in(model), Network):
+    if isinstance(found := getattr(model, "network_", None), Network):
         return found, _labels(model)
     about = described(model)
     layer, loss = about.layers[0], _network_loss(model, about)

@@ -48,7 +48,8 @@ class PreparedNetwork(Network):
 
     Notes
     -----
-    A layer that skips adds its input as it is quantised. X must be an array, not a sparse matrix.
+    A layer that skips adds its input as it is quantised. Learned scales want a smaller rate than
+    weights with optimizers of Adam's kind: `param_groups`. X must be an array, not a sparse matrix.
     """
 
     classes: Array | None = None
@@ -131,6 +132,42 @@ class PreparedNetwork(Network):
         """Set them; of weights, and of inputs, that are not learned they will follow the ranges."""
         faking = self._fakings[i][of]
         faking["scale"][...], faking["zero"][...] = scale, zero
+
+    def param_groups(self, lr: float) -> list[dict[str, Any]]:
+        """Make groups for an optimizer, such as Adam, whose steps do not know sizes.
+
+        A scale is a small part of the numbers that it counts. Theirs are learned at ``3 / qmax``
+        times the learning rate, so that relative to what they are they change about as weights do.
+
+        Parameters
+        ----------
+        lr : float
+            Learning rate of all else.
+
+        Returns
+        -------
+        list of dict
+            To give to an optimizer in the place of ``parameters``.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from fastgd.nn import Dense, Network
+        >>> from fastgd.optim import Adam
+        >>> from fastgd.quantization import prepare
+        >>> net = prepare(Network(2, [Dense(3), Dense(1)]), np.ones((4, 2)), learn_scales=True)
+        >>> opt = Adam(net.param_groups(0.01))
+        >>> [len(group["params"]) for group in opt.param_groups]
+        [4, 2, 1]
+        """
+        factors = {
+            "weight_scale": 3 / self.plan.weights.qmax,
+            "input_scale": 3 / self.plan.inputs.qmax,
+        }
+        groups: dict[float, list[Array]] = {1.0: []}
+        for name, param in zip(self.names, self.parameters, strict=True):
+            groups.setdefault(factors.get(name.rpartition(".")[2], 1.0), []).append(param)
+        return [{"params": params, "lr": lr * factor} for factor, params in groups.items()]
 
     def targets(self, y: ArrayLike) -> Array:
         """Make targets for training of a linear classifier's labels.
