@@ -275,7 +275,7 @@ static void N(finish_layer)(const N(hand) *hand, int l)
         N(draw_dropped)(hand, l);
         for (ptrdiff_t i = 0; i < rows * n; i++) out[i] *= d->dropped[at + i];
     }
-    if (layer->skip)
+    if (layer->skip && d->input) /* sparse rows are added by who has them */
         for (ptrdiff_t i = 0; i < rows * n; i++) out[i] += N(input_of)(d)[at + i];
 }
 

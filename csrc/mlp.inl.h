@@ -190,6 +190,12 @@ static void N(multiply_sparse)(T *restrict z, const fgd_batches *b, ptrdiff_t ro
     }
 }
 
+static void N(skip_sparse)(T *restrict out, const fgd_batches *b, ptrdiff_t row)
+{
+    for (ptrdiff_t k = N(row_end)(b, row); k < N(row_end)(b, row + 1); k++)
+        out[N(column_of)(b, k)] += ((const T *)b->X)[k];
+}
+
 /* The batch by columns, so that each column's gradient can be formed by itself. */
 static void N(turn_sparse)(N(session) *s)
 {
@@ -262,6 +268,9 @@ static void N(forward)(const N(hand) *hand, const fgd_batches *b, ptrdiff_t star
             N(fgd_multiply)(d->z + hand->first * n, n, N(input_of)(d) + hand->first * layer->inputs, layer->inputs, 1,
                             N(weights_of)(layer), n, 1, rows, n, layer->inputs, 0, hand->panel);
         N(finish_layer)(hand, l);
+        if (l == 0 && b->indptr && layer->skip)
+            for (ptrdiff_t r = hand->first; r < hand->end; r++)
+                N(skip_sparse)(d->out + r * n, b, N(row_at)(b, start + r));
         if (hand->largest && l + 1 < hand->network->n_layers)
             N(note_largest)(hand->largest + 2 * (l + 1), d->out + hand->first * n, rows * n);
     }

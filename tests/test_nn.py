@@ -120,7 +120,7 @@ def test_sparse_rows_are_dense_rows(kind, dtype, index):
     tolerance = 1e-11 if dtype == np.float64 else 2e-4
     results = []
     for X in (dense, sparse):
-        layers = [nn.Dense(9, "relu"), nn.Dense(9, "tanh", **KINDS[kind]), nn.Dense(3)]
+        layers = [nn.Dense(40, "relu", **KINDS[kind]), nn.Dense(9, "tanh"), nn.Dense(3)]
         net = nn.Network(40, layers, loss="cross_entropy", dtype=dtype, rng=0)
         y = np.arange(70) % 3
         _, sums = train(net, X, y, order=order, batch_size=14)
