@@ -18,11 +18,10 @@ static inline ptrdiff_t fgd_int8_columns(ptrdiff_t n_outputs)
 
 /* Working memory of one thread, for FGD_INT8_ROWS rows. */
 typedef struct {
-    uint8_t *codes;        /* of a layer's input */
-    int32_t *products;     /* their products with the weights, */
-    int32_t *code_sums;    /* their sums, */
-    float *numbers[2];     /* and what has become of them: this layer's and the one's before */
-    unsigned char *is_nan; /* whether there was a NaN in a row */
+    uint8_t *codes;     /* of a layer's input */
+    int32_t *products;  /* their products with the weights, */
+    int32_t *code_sums; /* their sums, */
+    float *numbers[2];  /* and what has become of them: this layer's and the one's before */
 } fgd_int8_desk;
 
 static inline ptrdiff_t fgd_int8_larger(ptrdiff_t a, ptrdiff_t b) { return a > b ? a : b; }
@@ -35,9 +34,9 @@ static inline size_t fgd_int8_lay(fgd_int8_desk *desk, void *memory, const fgd_i
         depth = fgd_int8_larger(depth, fgd_int8_depth(layers[l].n_inputs));
         columns = fgd_int8_larger(columns, fgd_int8_columns(layers[l].n_outputs));
     }
-    const ptrdiff_t each[] = {columns * 4, columns * 4, columns * 4, depth, 4, 1};
-    size_t starts[6], end = 0;
-    for (int k = 0; k < 6; k++) {
+    const ptrdiff_t each[] = {columns * 4, columns * 4, columns * 4, depth, 4};
+    size_t starts[5], end = 0;
+    for (int k = 0; k < 5; k++) {
         starts[k] = end;
         end += ((size_t)each[k] * FGD_INT8_ROWS + FGD_LINE_BYTES - 1) / FGD_LINE_BYTES * FGD_LINE_BYTES;
     }
@@ -48,7 +47,6 @@ static inline size_t fgd_int8_lay(fgd_int8_desk *desk, void *memory, const fgd_i
     desk->numbers[1] = (float *)(at + starts[2]);
     desk->codes = (uint8_t *)(at + starts[3]);
     desk->code_sums = (int32_t *)(at + starts[4]);
-    desk->is_nan = (unsigned char *)(at + starts[5]);
     return end;
 }
 

@@ -46,26 +46,32 @@ static void fgd_int8_product_portable(int32_t *out, ptrdiff_t stride, const uint
 
 /* ------------------------------------------------------------------------------------------------- a network */
 
-FGD_INLINE unsigned char fgd_int8_has_nan(const float *x, ptrdiff_t n)
+FGD_INLINE int fgd_int8_has_nan(const float *x, ptrdiff_t n)
 {
     int found = 0;
     for (ptrdiff_t k = 0; k < n; k++) found |= x[k] != x[k];
-    return (unsigned char)found;
+    return found;
+}
+
+/* Rows of n codes, one behind the other, become rows of depth, with zeros. */
+static void fgd_int8_spread(uint8_t *codes, ptrdiff_t n_rows, ptrdiff_t n, ptrdiff_t depth)
+{
+    for (ptrdiff_t i = n_rows - 1; i >= 0 && depth > n; i--) {
+        memmove(codes + i * depth, codes + i * n, (size_t)n);
+        memset(codes + i * depth + n, 0, (size_t)(depth - n));
+    }
 }
 
 /* codes (n_rows, depth), and their sums, of h (n_rows, n_inputs) */
-static void fgd_int8_encode(const fgd_int8_desk *desk, const float *h, const fgd_int8_layer *layer, ptrdiff_t n_rows,
-                            int is_first)
+static void fgd_int8_encode(const fgd_int8_desk *desk, const float *h, const fgd_int8_layer *layer, ptrdiff_t n_rows)
 {
     const fgd_quantizer q = {&layer->input_scale, &layer->input_zero, 1, 1, 0, layer->input_max};
     const ptrdiff_t n = layer->n_inputs, depth = fgd_int8_depth(n);
+    encode_f32(desk->codes, h, &q, 0, n_rows * n);
+    fgd_int8_spread(desk->codes, n_rows, n, depth);
     for (ptrdiff_t i = 0; i < n_rows; i++) {
-        uint8_t *codes = desk->codes + i * depth;
-        encode_f32(codes, h + i * n, &q, 0, n);
-        if (is_first) desk->is_nan[i] = fgd_int8_has_nan(h + i * n, n);
-        for (ptrdiff_t k = n; k < depth; k++) codes[k] = 0;
         int32_t sum = 0;
-        for (ptrdiff_t k = 0; k < n && layer->weight_zero; k++) sum += codes[k];
+        for (ptrdiff_t k = 0; k < n && layer->weight_zero; k++) sum += desk->codes[i * depth + k];
         desk->code_sums[i] = sum;
     }
 }
@@ -114,17 +120,18 @@ static void fgd_int8_rows(float *out, void *scratch, const float *X, const fgd_i
 {
     fgd_int8_desk desk = {0};
     (void)fgd_int8_lay(&desk, scratch, layers, n_layers);
+    const int any_nan = fgd_int8_has_nan(X, n_rows * layers->n_inputs);
     const float *h = X;
     for (ptrdiff_t l = 0; l < n_layers; l++) {
         const fgd_int8_layer *layer = layers + l;
         const ptrdiff_t depth = fgd_int8_depth(layer->n_inputs), columns = fgd_int8_columns(layer->n_outputs);
         float *z = l + 1 == n_layers ? out : desk.numbers[l % 2];
-        fgd_int8_encode(&desk, h, layer, n_rows, l == 0);
+        fgd_int8_encode(&desk, h, layer, n_rows);
         product(desk.products, columns, desk.codes, depth, layer->weight, n_rows, columns / FGD_INT8_COLUMNS, depth);
         fgd_int8_finish(z, &desk, layer, n_rows);
         h = z;
     }
-    const ptrdiff_t n = layers[n_layers - 1].n_outputs;
-    for (ptrdiff_t i = 0; i < n_rows; i++) /* as in float32: codes know no NaN */
-        for (ptrdiff_t j = 0; j < n && desk.is_nan[i]; j++) out[i * n + j] = NAN;
+    const ptrdiff_t n_inputs = layers->n_inputs, n = layers[n_layers - 1].n_outputs;
+    for (ptrdiff_t i = 0; any_nan && i < n_rows; i++) /* as in float32: codes know no NaN */
+        for (ptrdiff_t j = 0; j < n && fgd_int8_has_nan(X + i * n_inputs, n_inputs); j++) out[i * n + j] = NAN;
 }
