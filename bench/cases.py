@@ -492,12 +492,20 @@ def _networks(shrink: int, threads: Sequence[int]) -> Iterator[Group]:
                     Comparison(case, "scikit-learn", case, floor),
                     Comparison(case, "products", case, 1 / 1.3, promise="≤ 1.3x their time"),
                 ]
-                if n > 1 and batch_size > 32:
-                    gain = 1.6 if n == 2 else None
-                    comparisons.append(Comparison(case, "fastgd", replace(case, threads=1), gain))
-            name = "x".join(map(str, widths))
+            name = f"network-{'x'.join(map(str, widths))}-batch{batch_size}"
             title = f"Network, one epoch of {rows:,} rows, float32"
-            yield Group(f"network-{name}-batch{batch_size}", title, tuple(comparisons))
+            yield Group(name, title, tuple(comparisons))
+            if small or batch_size == 32:
+                continue
+            # by themselves: threads of peers, which wait for work, keep a core for a while
+            many = [Training(rows, widths, batch_size, r, n) for r in floors for n in threads[1:]]
+            gains = [
+                Comparison(
+                    case, "fastgd", replace(case, threads=1), 1.6 if case.threads == 2 else None
+                )
+                for case in many
+            ]
+            yield Group(f"{name}-threads", title, tuple(gains), rounds=15)
 
 
 def _matrices(threads: Sequence[int]) -> Iterator[Group]:
