@@ -129,35 +129,50 @@ static void N(decode)(T *restrict out, const uint8_t *restrict codes, const fgd_
 
 /* ---------------------------------------------------------------------------------------------------- the sums */
 
+enum { N(TERMS) = 16 * FGD_LANE_BYTES / sizeof(T) };
+
+/* Gradients of a few elements: of each with respect to itself, and what it adds to those of scale and zero point. */
+typedef struct {
+    T passed[N(TERMS)], to_scale[N(TERMS)], to_zero[N(TERMS)];
+} N(scale_terms);
+
+FGD_INLINE void N(find_scale_terms)(N(scale_terms) *restrict terms, const T *restrict grad, const T *restrict x,
+                                    const T *scale, const T *zero, const fgd_quantizer *q, ptrdiff_t n, const int step)
+{
+    for (ptrdiff_t i = 0; i < n; i++) {
+        const N(grid) g = N(grid_of)(scale[i * step], zero[i * step], q);
+        const T nearest = N(nearest)(x[i], g);
+        terms->to_scale[i] = grad[i] * N(by_scale)(x[i], nearest, g);
+        terms->to_zero[i] = grad[i] * N(by_zero)(nearest, g);
+        terms->passed[i] = N(passed)(grad[i], nearest, g);
+    }
+}
+
 /* What the elements [first, first + n), whole rounds of channels, add to the sums of each channel: (n_channels, 2),
  * gradients of scale and zero point. dx gets the gradient of x; it may be `grad`. */
 static void N(scale_gradients)(double *sums, T *dx, const T *grad, const T *x, const fgd_quantizer *q, ptrdiff_t first,
                                ptrdiff_t n)
 {
+    N(scale_terms) terms;
     for (ptrdiff_t at = first, end = first + n; at < end;) {
         const ptrdiff_t left = end - at;
-        const N(stretch) s = N(stretch_at)(q, at, left < FGD_STEP_CHUNK ? left : FGD_STEP_CHUNK);
+        const N(stretch) s = N(stretch_at)(q, at, left < N(TERMS) ? left : N(TERMS));
         const T *scale = (const T *)q->scale + s.channel, *zero = (const T *)q->zero + s.channel;
         double *sum = sums + 2 * s.channel;
-        T by_scale[FGD_LANE_BYTES / sizeof(T)] = {0}, by_zero[FGD_LANE_BYTES / sizeof(T)] = {0};
-        for (ptrdiff_t i = 0; i < s.n; i++) {
-            const N(grid) g = N(grid_of)(scale[i * s.step], zero[i * s.step], q);
-            const T number = x[at + i], slope = grad[at + i], nearest = N(nearest)(number, g);
-            const T to_scale = slope * N(by_scale)(number, nearest, g), to_zero = slope * N(by_zero)(nearest, g);
-            dx[at + i] = N(passed)(slope, nearest, g);
-            if (s.step) {
-                sum[2 * i] += (double)to_scale;
-                sum[2 * i + 1] += (double)to_zero;
-            } else {
-                by_scale[i % W] += to_scale;
-                by_zero[i % W] += to_zero;
+        const ptrdiff_t here = s.n < N(TERMS) ? s.n : N(TERMS);
+        if (s.step) {
+            N(find_scale_terms)(&terms, grad + at, x + at, scale, zero, q, here, 1);
+            for (ptrdiff_t i = 0; i < here; i++) {
+                sum[2 * i] += (double)terms.to_scale[i];
+                sum[2 * i + 1] += (double)terms.to_zero[i];
             }
+        } else {
+            N(find_scale_terms)(&terms, grad + at, x + at, scale, zero, q, here, 0);
+            sum[0] += N(sum_wide)(terms.to_scale, here);
+            sum[1] += N(sum_wide)(terms.to_zero, here);
         }
-        if (!s.step) {
-            sum[0] += (double)N(sum)(N(load)(by_scale));
-            sum[1] += (double)N(sum)(N(load)(by_zero));
-        }
-        at += s.n;
+        memcpy(dx + at, terms.passed, (size_t)here * sizeof(T));
+        at += here;
     }
 }
 
