@@ -247,21 +247,26 @@ def test_training_goes_on_to_the_bit(way, assert_same_bits):
 
 
 def test_training_beats_what_comes_after(rng):
-    """Protects the reason for all this: at 4 bits, trained so is better than quantised so."""
+    """Protects the reason for all this: weights of 4 bits, trained so, are better than made so.
+
+    Of four networks together, by far less than they are: one alone depends on every rounding.
+    """
     X = rng.uniform(-1, 1, (512, 1)).astype(np.float32)
     y = np.sin(3 * X)
-    net = Network(1, [Dense(32, "relu"), Dense(1)], rng=0)
-    opt = optim.Adam(net.parameters, lr=0.01)
-    for _ in range(60):
-        net.train_epoch(opt, X, y)
-    errors = {"after": np.abs(quantize(net, X, bits=4).predict(X) - y[:, 0]).mean()}
-    for name, learn_scales in (("straight", False), ("learned", True)):
-        prepared = prepare(net, X, bits=4, learn_scales=learn_scales)
+    bits = {"bits": 4, "activation_bits": 8}
+    after = trained = 0.0
+    for seed in range(4):
+        net = Network(1, [Dense(32, "relu"), Dense(1)], rng=seed)
+        opt = optim.Adam(net.parameters, lr=0.01)
+        for _ in range(60):
+            net.train_epoch(opt, X, y)
+        after += np.abs(quantize(net, X, **bits).predict(X) - y[:, 0]).mean()
+        prepared = prepare(net, X, learn_scales=True, **bits)
         opt = optim.Adam(prepared.param_groups(0.003))
         for _ in range(60):
             prepared.train_epoch(opt, X, y)
-        errors[name] = np.abs(convert(prepared).predict(X) - y[:, 0]).mean()
-    assert errors["learned"] < errors["straight"] < errors["after"] / 1.5
+        trained += np.abs(convert(prepared).predict(X) - y[:, 0]).mean()
+    assert trained < after / 2, (trained, after)
 
 
 @pytest.mark.parametrize("n_classes", [2, 3])
