@@ -215,12 +215,13 @@ class QuantizedNetwork:
         raw = self.predict_raw(X)
         if self.link == "log":
             return np.exp(raw)
-        if self.link == "logit":
-            return np.exp(-np.logaddexp(np.float32(0), -raw))
-        if self.link == "softmax":
-            raw -= raw.max(axis=1, keepdims=True)
-            np.exp(raw, out=raw)
-            raw /= raw.sum(axis=1, keepdims=True)
+        if self.link in ("logit", "softmax"):
+            from scipy import special  # which takes a while to load
+
+            linked: Array = (
+                special.expit(raw) if self.link == "logit" else special.softmax(raw, axis=1)
+            )
+            return linked
         return raw
 
     def predict(self, X: ArrayLike) -> Array:
