@@ -36,8 +36,8 @@ const fgd_rule_info fgd_rules[] = {
 const int fgd_n_rules = (int)(sizeof fgd_rules / sizeof *fgd_rules);
 
 const fgd_loss_info fgd_losses[] = {
-#define LOSS(name, task, parameter, value, domain, targets, link)                                                      \
-    {#name, task, {parameter, value, FGD_##domain}, targets, link},
+#define LOSS(name, task, parameter, value, domain, targets, link, bounded)                                             \
+    {#name, task, {parameter, value, FGD_##domain}, targets, link, bounded},
     FGD_LOSS_RULES(LOSS)
 #undef LOSS
 };

@@ -101,6 +101,7 @@ typedef struct {
     fgd_hyper_info parameter; /* the loss's own; its name is "" if it has none */
     const char *targets;      /* "sign", "real", "nonnegative", "positive" or "power" */
     const char *link;         /* "identity", "log" or "logit" */
+    int bounded;              /* is the derivative? */
 } fgd_loss_info;              /* what the words mean stands in loss_rules.h */
 
 typedef struct {

@@ -119,8 +119,8 @@ FGD_INLINE void N(carry_out)(T *w, N(update) u, const N(view) *v)
  * its loss.
  * Measured against the literal loop: 1.5 x at 20 and 50 features; 1.0 x in order and 1.6 x shuffled at 784. */
 FGD_INLINE fgd_status N(sgd_rows)(T *restrict w, T *intercept, double *loss_sum, ptrdiff_t *failed, const N(view) *v,
-                                  const fgd_rows *rows, const fgd_stretch *s, N(pointwise) *value,
-                                  N(pointwise) *derivative, int penalties)
+                                  const fgd_rows *rows, const fgd_stretch *s, N(pointwise) *value, N(pointwise) *slope,
+                                  int penalties)
 {
     const T *Y = rows->y, *weights = rows->sample_weight;
     const T e = (T)s->loss_parameter, fit_intercept = s->fit_intercept ? (T)s->intercept_decay : 0;
@@ -145,7 +145,8 @@ FGD_INLINE fgd_status N(sgd_rows)(T *restrict w, T *intercept, double *loss_sum,
             const T decay = (T)(1 - lr[i] * s->alpha);
             ys[i] = y, ps[i] = p, sample_weights[i] = sample_weight;
             now.shrink = decay > 0 ? decay : 0;
-            now.step = -rate * N(cut_off)(derivative(y, p, e));
+            const T d = slope(y, p, e);
+            now.step = -rate * d;
 
             row = fgd_next_row(&cursor);
             const T *next = N(row)(v, row), *next_last = N(last_vector)(v, row);
@@ -170,7 +171,7 @@ FGD_INLINE fgd_status N(sgd_rows)(T *restrict w, T *intercept, double *loss_sum,
                 if (penalties) ww = N(add)(ww, N(mul)(weight, weight));
             }
             if (penalties) squares += (double)N(sum)(ww);
-            p = (now.shrink * N(sum)(wx) + b) + now.step * (N(sum)(xx) + fit_intercept);
+            p = (now.shrink * N(sum)(wx) + b) + d * (-rate * (N(sum)(xx) + fit_intercept));
             b += fit_intercept * now.step;
             previous = now;
             now.x = next, now.x_last = next_last;
@@ -192,17 +193,22 @@ FGD_INLINE fgd_status N(sgd_rows)(T *restrict w, T *intercept, double *loss_sum,
 /* ------------------------------------------------------------------ one set of kernels a loss, from its row */
 
 typedef struct {
-    N(pointwise) *value, *derivative;
+    N(pointwise) *value, *slope; /* the derivative, cut off */
     double (*sum)(const T *y, const T *p, const T *weight, ptrdiff_t n, T e);
     ptrdiff_t (*first_not_finite)(const T *y, const T *p, ptrdiff_t n, T e);
     fgd_status (*sgd_rows)(T *w, T *intercept, double *loss_sum, ptrdiff_t *failed, const N(view) *v,
                            const fgd_rows *rows, const fgd_stretch *s);
-    /* many rows: their derivatives, cut off and weighed; values and derivatives as they are */
+    /* many rows: their slopes, weighed; values and derivatives as they are */
     void (*derive)(T *d, const T *y, const T *p, const T *weight, ptrdiff_t n, T e);
     void (*evaluate)(T *value, T *derivative, const T *y, const T *p, ptrdiff_t n, T e);
 } N(loss_kernels);
 
-#define LOSS(name, ...)                                                                                                \
+#define LOSS(name, task, parameter, standard, domain, targets, link, bounded)                                          \
+    static T N(name##_slope)(T y, T p, T e)                                                                            \
+    {                                                                                                                  \
+        const T d = N(name##_derivative)(y, p, e);                                                                     \
+        return bounded ? d : N(cut_off)(d);                                                                            \
+    }                                                                                                                  \
     static double N(sum_##name)(const T *y, const T *p, const T *weight, ptrdiff_t n, T e)                             \
     {                                                                                                                  \
         return N(sum_losses)(y, p, weight, n, e, N(name##_value));                                                     \
@@ -215,13 +221,13 @@ typedef struct {
                                          const fgd_rows *rows, const fgd_stretch *s)                                   \
     {                                                                                                                  \
         if (s->penalties)                                                                                              \
-            return N(sgd_rows)(w, intercept, loss_sum, failed, v, rows, s, N(name##_value), N(name##_derivative), 1);  \
-        return N(sgd_rows)(w, intercept, loss_sum, failed, v, rows, s, N(name##_value), N(name##_derivative), 0);      \
+            return N(sgd_rows)(w, intercept, loss_sum, failed, v, rows, s, N(name##_value), N(name##_slope), 1);       \
+        return N(sgd_rows)(w, intercept, loss_sum, failed, v, rows, s, N(name##_value), N(name##_slope), 0);           \
     }                                                                                                                  \
     static void N(derive_##name)(T *restrict d, const T *restrict y, const T *restrict p, const T *restrict weight,    \
                                  ptrdiff_t n, T e)                                                                     \
     {                                                                                                                  \
-        for (ptrdiff_t i = 0; i < n; i++) d[i] = N(cut_off)(N(name##_derivative)(y[i], p[i], e)) * weight[i];          \
+        for (ptrdiff_t i = 0; i < n; i++) d[i] = N(name##_slope)(y[i], p[i], e) * weight[i];                           \
     }                                                                                                                  \
     static void N(evaluate_##name)(T *restrict value, T *restrict derivative, const T *restrict y,                     \
                                    const T *restrict p, ptrdiff_t n, T e)                                              \
@@ -234,8 +240,8 @@ FGD_LOSS_RULES(LOSS)
 
 static const N(loss_kernels) N(losses)[] = {
 #define LOSS(name, ...)                                                                                                \
-    {N(name##_value),    N(name##_derivative), N(sum_##name),     N(first_not_finite_##name),                          \
-     N(sgd_rows_##name), N(derive_##name),     N(evaluate_##name)},
+    {N(name##_value),    N(name##_slope),  N(sum_##name),     N(first_not_finite_##name),                              \
+     N(sgd_rows_##name), N(derive_##name), N(evaluate_##name)},
     FGD_LOSS_RULES(LOSS)
 #undef LOSS
 };

@@ -3,32 +3,33 @@
  * p is the prediction, y the target, e the loss's own parameter. At the kinks the derivatives are scikit-learn's, where
  * it has the loss. Everything else that lists losses is generated from these rows:
  *
- * LOSS(name, task, parameter, its default, its domain, targets, link)
+ * LOSS(name, task, parameter, its default, its domain, targets, link, bounded)
  *   task     "classification", "regression" or "both"
  *   targets  "sign": -1 or +1 for a classifier, or the domain of what a regression learns: "real", "nonnegative",
  *            "positive", or "power", which is one of these three and depends on the parameter
  *   link     of what is predicted: p is the "identity", "log" or "logit" of it
+ *   bounded  1 if the derivative stays between -4 and 4 whatever is predicted
  *
  * Where a value overflows it becomes infinite or NaN, never a finite number: that is how training notices. */
 #ifndef FASTGD_LOSS_RULES_H
 #define FASTGD_LOSS_RULES_H
 
 #define FGD_LOSS_RULES(LOSS)                                                                                           \
-    LOSS(hinge, "classification", "", 0, REAL, "sign", "identity")                                                     \
-    LOSS(log_loss, "classification", "", 0, REAL, "sign", "logit")                                                     \
-    LOSS(modified_huber, "classification", "", 0, REAL, "sign", "identity")                                            \
-    LOSS(squared_hinge, "classification", "", 0, REAL, "sign", "identity")                                             \
-    LOSS(perceptron, "classification", "", 0, REAL, "sign", "identity")                                                \
-    LOSS(focal, "classification", "gamma", 2, NONNEGATIVE, "sign", "logit")                                            \
-    LOSS(squared_error, "both", "", 0, REAL, "real", "identity")                                                       \
-    LOSS(huber, "both", "epsilon", 0.1, NONNEGATIVE, "real", "identity")                                               \
-    LOSS(epsilon_insensitive, "both", "epsilon", 0.1, NONNEGATIVE, "real", "identity")                                 \
-    LOSS(squared_epsilon_insensitive, "both", "epsilon", 0.1, NONNEGATIVE, "real", "identity")                         \
-    LOSS(pinball, "regression", "quantile", 0.5, INSIDE_UNIT, "real", "identity")                                      \
-    LOSS(expectile, "regression", "expectile", 0.5, INSIDE_UNIT, "real", "identity")                                   \
-    LOSS(poisson, "regression", "", 0, REAL, "nonnegative", "log")                                                     \
-    LOSS(gamma, "regression", "", 0, REAL, "positive", "log")                                                          \
-    LOSS(tweedie, "regression", "power", 1.5, REAL, "power", "log")
+    LOSS(hinge, "classification", "", 0, REAL, "sign", "identity", 1)                                                  \
+    LOSS(log_loss, "classification", "", 0, REAL, "sign", "logit", 1)                                                  \
+    LOSS(modified_huber, "classification", "", 0, REAL, "sign", "identity", 1)                                         \
+    LOSS(squared_hinge, "classification", "", 0, REAL, "sign", "identity", 0)                                          \
+    LOSS(perceptron, "classification", "", 0, REAL, "sign", "identity", 1)                                             \
+    LOSS(focal, "classification", "gamma", 2, NONNEGATIVE, "sign", "logit", 0)                                         \
+    LOSS(squared_error, "both", "", 0, REAL, "real", "identity", 0)                                                    \
+    LOSS(huber, "both", "epsilon", 0.1, NONNEGATIVE, "real", "identity", 0)                                            \
+    LOSS(epsilon_insensitive, "both", "epsilon", 0.1, NONNEGATIVE, "real", "identity", 1)                              \
+    LOSS(squared_epsilon_insensitive, "both", "epsilon", 0.1, NONNEGATIVE, "real", "identity", 0)                      \
+    LOSS(pinball, "regression", "quantile", 0.5, INSIDE_UNIT, "real", "identity", 1)                                   \
+    LOSS(expectile, "regression", "expectile", 0.5, INSIDE_UNIT, "real", "identity", 0)                                \
+    LOSS(poisson, "regression", "", 0, REAL, "nonnegative", "log", 0)                                                  \
+    LOSS(gamma, "regression", "", 0, REAL, "positive", "log", 0)                                                       \
+    LOSS(tweedie, "regression", "power", 1.5, REAL, "power", "log", 0)
 
 #endif
 
@@ -109,7 +110,7 @@ static inline T N(log_loss_value)(T y, T p, T e)
 static inline T N(log_loss_derivative)(T y, T p, T e)
 {
     (void)e;
-    return -y / (1 + N(exp)(y * p));
+    return N(over_one_plus_exp)(-y, y * p);
 }
 
 /* Focal: -q^e log(1 - q), q = 1 / (1 + exp(y p)) the probability of the wrong class. Lin, Goyal, Girshick, He, Dollar,

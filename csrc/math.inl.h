@@ -12,10 +12,11 @@ FGD_INLINE T N(exp2i)(BITS k)
     return u.f;
 }
 
-/* exp(x) = 2^k exp(r), |r| <= ln(2)/2, and the Taylor series of exp(r), summed in pairs so that the chain is short.
- * Beyond the range of normal numbers the argument is clamped. (Muller et al., "Handbook of floating-point
- * arithmetic", 2018, ch. 10: additive range reduction, after Cody and Waite.) */
-FGD_INLINE T N(exp)(T x)
+/* exp(x) = 2^k (near + far): k is returned, and near + far = exp(r), |r| <= ln(2)/2, summed in pairs so that the chain
+ * is short: in float64 the Taylor series; in float32 a polynomial that begins with 1 + r + r^2/2, by Remez' exchange,
+ * with errors below 9e-9. Beyond the range of normal numbers the argument is clamped. (Muller et al., "Handbook of
+ * floating-point arithmetic", 2018, ch. 10: additive range reduction, after Cody and Waite.) */
+FGD_INLINE BITS N(split_exp)(T *near, T *far, T x)
 {
     x = x > EXP_MAX ? EXP_MAX : x < EXP_MIN ? EXP_MIN : x;
     union {
@@ -25,16 +26,33 @@ FGD_INLINE T N(exp)(T x)
     const T k = shifted.f - ROUND_SHIFT;
     const T r = (x - k * LN2_HIGH) - k * LN2_LOW;
     const T r2 = r * r, r4 = r2 * r2;
+#if MANTISSA_BITS > 23
     const T low = (1 + r) + r2 * ((T)(1.0 / 2) + r * (T)(1.0 / 6));
     const T mid = ((T)(1.0 / 24) + r * (T)(1.0 / 120)) + r2 * ((T)(1.0 / 720) + r * (T)(1.0 / 5040));
-#if MANTISSA_BITS > 23
     const T high = ((T)(1.0 / 40320) + r * (T)(1.0 / 362880)) + r2 * ((T)(1.0 / 3628800) + r * (T)(1.0 / 39916800)) +
                    r4 * ((T)(1.0 / 479001600) + r * (T)(1.0 / 6227020800.0));
-    const T e = low + r4 * (mid + r4 * high);
+    *far = r4 * (mid + r4 * high);
 #else
-    const T e = low + r4 * mid;
+    const T low = (1 + r) + r2 * ((T)0.5 + r * (T)0.166664383675);
+    *far = r4 * (((T)0.0416636406316 + r * (T)0.00837653318272) + r2 * (T)0.00141957308982);
 #endif
-    return e * N(exp2i)(shifted.i - ROUND_SHIFT_BITS);
+    *near = low;
+    return shifted.i - ROUND_SHIFT_BITS;
+}
+
+FGD_INLINE T N(exp)(T x)
+{
+    T near, far;
+    const BITS k = N(split_exp)(&near, &far, x);
+    return (near + far) * N(exp2i)(k);
+}
+
+/* a / (1 + exp(x)) = a 2^-k / (2^-k + exp(r)), where little waits for x: the next row of a training waits for this. */
+FGD_INLINE T N(over_one_plus_exp)(T a, T x)
+{
+    T near, far;
+    const T one = N(exp2i)(-N(split_exp)(&near, &far, x));
+    return (a * one) / ((one + near) + far);
 }
 
 /* (exp(x) - 1) / x for |x| <= 0.35: 1 + x/2 (1 + x/3 (1 + ...)) */
@@ -53,7 +71,7 @@ FGD_INLINE T N(expm1)(T x)
 }
 
 /* 1 / (1 + exp(-x)) */
-FGD_INLINE T N(logistic)(T x) { return 1 / (1 + N(exp)(-x)); }
+FGD_INLINE T N(logistic)(T x) { return N(over_one_plus_exp)(1, -x); }
 
 /* log(1 + u) for 0 <= u <= 1: 2 artanh(s), s = u / (2 + u) <= 1/3, by its series. */
 FGD_INLINE T N(log1p)(T u)

@@ -339,7 +339,7 @@ FGD_INLINE fgd_status N(learn)(N(learner) *learner, double *loss_sum, ptrdiff_t 
             row.y = ys[i] = Y[r], row.h = sample_weights[i] = weights ? weights[r] : 1;
             row.p = ps[i] = N(predict)(&m, &row, kind == FGD_DENSE ? N(row)(v, far) : NULL, v, kind);
             const T lr = N(count_row)(&m, &row, s->lr[start - s->start + i], s->alpha, v->n, kind);
-            const T d = N(cut_off)(loss->derivative(row.y, row.p, e));
+            const T d = loss->slope(row.y, row.p, e);
             if (d != 0 && row.h != 0) N(teach)(&m, &row, d, lr, e, N(paths)[s->loss], v, kind);
         }
         const double sum = loss->sum(ys, ps, weights ? sample_weights : NULL, length, e);

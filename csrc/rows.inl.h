@@ -280,7 +280,7 @@ static void N(end)(N(model) *m, const fgd_stretch *s)
  * passive-aggressive algorithms", JMLR 7, 2006, eq. 7 to 9 and figure 1. */
 FGD_INLINE double N(step_of)(const N(loss_kernels) *loss, T y, T p, T e, double lr, int aggressive, double squares)
 {
-    const double derivative = (double)N(cut_off)(loss->derivative(y, p, e));
+    const double derivative = (double)loss->slope(y, p, e);
     if (!aggressive) return -lr * derivative;
     const double value = (double)loss->value(y, p, e), down = derivative > 0 ? -1 : 1;
     if (aggressive == 2) return down * value / (squares + 0.5 / lr);

@@ -29,6 +29,7 @@ class _Loss(TypedDict):
     domain: str  # and domain, as a hyper-parameter's
     targets: str  # "sign", "real", "nonnegative", "positive" or "power", as in loss_rules.h
     link: str  # "identity", "log" or "logit"
+    bounded: bool  # its derivative stays between -4 and 4
 
 class _Activation(TypedDict):
     number: int

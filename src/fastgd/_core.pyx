@@ -121,6 +121,7 @@ cdef dict _read_losses():
             "domain": _domains[loss.parameter.domain],
             "targets": loss.targets.decode(),
             "link": loss.link.decode(),
+            "bounded": bool(loss.bounded),
         }
     return losses
 

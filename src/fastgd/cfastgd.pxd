@@ -75,6 +75,7 @@ cdef extern from "fastgd.h" nogil:
         fgd_hyper_info parameter
         const char *targets
         const char *link
+        int bounded
 
     ctypedef struct fgd_activation_info:
         const char *name
