@@ -254,22 +254,34 @@ static void N(evaluate)(void *value, void *derivative, const void *y, const void
 
 /* ------------------------------------------------------------------------------------- the gradient of many rows */
 
-/* p[0..4) = the products of four rows with w. Prefetches the first two of four rows further ahead, add4 the others, so
- * that memory is as busy in the one as in the other; none where far_rows is NULL. */
+/* Prefetches what a loop over columns leaves of four rows. */
+FGD_INLINE void N(fetch_ends)(const T *const *far_rows, const N(view) *v)
+{
+    for (int r = 0; far_rows && r < 4; r++) {
+        FGD_PREFETCH(far_rows[r] + v->m);
+        FGD_PREFETCH(far_rows[r] + v->n - 1);
+    }
+}
+
+/* p[0..4) = the products of four rows with w, the last columns at the end: they are fetched last. Prefetches four rows
+ * further ahead, none where far_rows is NULL, and add4 prefetches them again: processors drop prefetches while memory
+ * is busy (measured, 100,000 x 784: 10.0 ms an epoch against 10.9 where each took two of the rows). */
 FGD_INLINE void N(dot4)(T *p, const T *w, const T *const *rows, const T *const *last, const T *const *far_rows,
                         const N(view) *v)
 {
     const ptrdiff_t m = v->m;
     const T *const x[4] = {rows[0], rows[1], rows[2], rows[3]};
-    const T *const far[2] = {far_rows ? far_rows[0] : NULL, far_rows ? far_rows[1] : NULL};
-    N(lanes) a[4], weight = N(load)(w + m);
-    for (int r = 0; r < 4; r++) a[r] = N(mul)(weight, N(load)(last[r]));
+    const T *far[4] = {NULL};
+    for (int r = 0; far_rows && r < 4; r++) far[r] = far_rows[r];
+    N(lanes) a[4] = {N(zero)(), N(zero)(), N(zero)(), N(zero)()}, weight;
+    N(fetch_ends)(far_rows, v);
     for (ptrdiff_t j = 0; j < m; j += W) {
         weight = N(load)(w + j);
-        for (int r = 0; far_rows && r < 2; r++) FGD_PREFETCH(far[r] + j);
+        for (int r = 0; far_rows && r < 4; r++) FGD_PREFETCH(far[r] + j);
         for (int r = 0; r < 4; r++) a[r] = N(add)(a[r], N(mul)(weight, N(load)(x[r] + j)));
     }
-    for (int r = 0; r < 4; r++) p[r] = N(sum)(a[r]);
+    weight = N(load)(w + m);
+    for (int r = 0; r < 4; r++) p[r] = N(sum)(N(add)(a[r], N(mul)(weight, N(load)(last[r]))));
 }
 
 /* gradient += scale[0] row[0] + ... + scale[3] row[3] */
@@ -278,13 +290,14 @@ FGD_INLINE void N(add4)(T *gradient, const T *scales, const T *const *rows, cons
 {
     const ptrdiff_t m = v->m;
     const T *const x[4] = {rows[0], rows[1], rows[2], rows[3]};
-    const T *const far[2] = {far_rows ? far_rows[2] : NULL, far_rows ? far_rows[3] : NULL};
+    const T *far[4] = {NULL};
+    for (int r = 0; far_rows && r < 4; r++) far[r] = far_rows[r];
     const T d[4] = {scales[0], scales[1], scales[2], scales[3]};
     N(lanes) a = N(scale)(N(load)(last[0]), d[0]);
     for (int r = 1; r < 4; r++) a = N(add)(a, N(scale)(N(load)(last[r]), d[r]));
     N(store)(gradient + m, N(add)(N(load)(gradient + m), N(mul)(N(load)(v->mask), a)));
     for (ptrdiff_t j = 0; j < m; j += W) {
-        for (int r = 0; far_rows && r < 2; r++) FGD_PREFETCH(far[r] + j);
+        for (int r = 0; far_rows && r < 4; r++) FGD_PREFETCH(far[r] + j);
         a = N(scale)(N(load)(x[0] + j), d[0]);
         for (int r = 1; r < 4; r++) a = N(add)(a, N(scale)(N(load)(x[r] + j), d[r]));
         N(store)(gradient + j, N(add)(N(load)(gradient + j), a));
@@ -329,7 +342,6 @@ FGD_INLINE void N(next_group)(N(row_group) *g, const N(batch_part) *part, ptrdif
         g->x[i] = N(row)(v, row[i]), g->last[i] = N(last_vector)(v, row[i]), g->far[i] = N(row)(v, far_row[i]);
         g->y[i] = Y[row[i]], g->sample_weight[i] = weights ? weights[row[i]] : 1;
         FGD_PREFETCH(Y + far_row[i]);
-        FGD_PREFETCH(g->far[i] + v->n - 1);
     }
     for (ptrdiff_t i = length; i < g->whole; i++) g->x[i] = g->x[0], g->last[i] = g->last[0], g->far[i] = g->x[0];
 }
