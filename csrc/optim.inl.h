@@ -51,7 +51,8 @@ FGD_INLINE void N(fetch_codes)(const T *p, const T *g, const fgd_codes *s, ptrdi
  * The arrays are `restrict` parameters, not locals: only then does the compiler vectorise without checking overlaps. */
 #define LOOP(name, formula, tag, S, READ, WRITE, has0, has1, has2, has3)                                               \
     static void N(name##_##tag)(T *restrict p, const T *restrict g, S *restrict s0, S *restrict s1, S *restrict s2,    \
-                                S *restrict s3, const fgd_randoms *random, ptrdiff_t n, N(formula##_coef) c)           \
+                                S *restrict s3, const fgd_randoms *random, ptrdiff_t n,                                \
+                                const N(formula##_coef) *restrict c)                                                   \
     {                                                                                                                  \
         (void)random;                                                                                                  \
         for (ptrdiff_t i = 0; i < n; i++) {                                                                            \
@@ -61,7 +62,7 @@ FGD_INLINE void N(fetch_codes)(const T *p, const T *g, const fgd_codes *s, ptrdi
             if (has1) s.each[1] = READ(s1[i]);                                                                         \
             if (has2) s.each[2] = READ(s2[i]);                                                                         \
             if (has3) s.each[3] = READ(s3[i]);                                                                         \
-            N(formula##_point)(&value, g[i], &s, &c);                                                                  \
+            N(formula##_point)(&value, g[i], &s, c);                                                                   \
             p[i] = value;                                                                                              \
             if (has0) s0[i] = WRITE(s.each[0], 0);                                                                     \
             if (has1) s1[i] = WRITE(s.each[1], 1);                                                                     \
@@ -87,7 +88,7 @@ FGD_INLINE void N(fetch_codes)(const T *p, const T *g, const fgd_codes *s, ptrdi
             for (int k = 0; k < FGD_MAX_STATES; k++) at[k] = s[k] ? s[k] + i : NULL;                                   \
             const fgd_randoms random = fgd_randoms_at(noise, (const int[]){has0, has1, has2, has3}, first + i);        \
             if (n - i > FGD_HALVES_AHEAD + FGD_LINE_ELEMENTS) N(fetch_halves)(p + i, g + i, at);                       \
-            N(name##_run_##tag)(p + i, g + i, at[0], at[1], at[2], at[3], &random, length, c);                         \
+            N(name##_run_##tag)(p + i, g + i, at[0], at[1], at[2], at[3], &random, length, &c);                        \
         }                                                                                                              \
     }
 
@@ -197,7 +198,7 @@ FGD_INLINE void N(fetch_codes)(const T *p, const T *g, const fgd_codes *s, ptrdi
         memcpy(&c, coef, sizeof c);                                                                                    \
         const int kept = (s[0] != NULL) | (s[1] != NULL) << 1 | (s[2] != NULL) << 2 | (s[3] != NULL) << 3;             \
         (void)kept;                                                                                                    \
-        (choice)(p, g, s[0], s[1], s[2], s[3], NULL, n, c);                                                            \
+        (choice)(p, g, s[0], s[1], s[2], s[3], NULL, n, &c);                                                           \
     }
 
 #define STEP_HALVES(name, formula, choice)                                                                             \

@@ -186,12 +186,13 @@ typedef void (*N(own_step))(T *, const T *, T *const *, const double *, int64_t,
 static void N(take_step)(const fgd_plan *plan, const fgd_coef *coef, T *param, const T *grad, void *const *state,
                          ptrdiff_t n)
 {
+    if (!plan->own) {
+        N(step)[plan->rule](coef, param, grad, state, n);
+        return;
+    }
     T *states[FGD_MAX_STATES];
     for (int k = 0; k < FGD_MAX_STATES; k++) states[k] = state[k];
-    if (plan->own)
-        ((N(own_step))plan->own)(param, grad, states, plan->hypers, plan->t, n);
-    else
-        N(step)[plan->rule](coef, param, grad, state, n);
+    ((N(own_step))plan->own)(param, grad, states, plan->hypers, plan->t, n);
 }
 
 static void N(direct_range)(void *x, const fgd_tensor *tensor, const fgd_plan *plan, const fgd_pass *pass,
