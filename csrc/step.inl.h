@@ -260,12 +260,26 @@ static T *N(moving_average)(const fgd_tensor *tensor, const fgd_plan *plan, cons
     return pass->average_weight != 0 && !waits ? tensor->average : NULL;
 }
 
+/* Does the rule see gradient and states as they are, and is the step all that is wanted of it? */
+static int N(is_bare)(const fgd_tensor *tensor, const fgd_pass *pass)
+{
+    return !pass->changes_grad && !pass->norms && !pass->zero_grads && !tensor->rows;
+}
+
 /* Is there nothing to do beside the rule? */
 static int N(is_plain)(const fgd_tensor *tensor, const fgd_plan *plan, const fgd_pass *pass)
 {
     const int slow = pass->looks_ahead && tensor->slow, bounded = plan && plan->bounded;
-    return !pass->changes_grad && !pass->norms && !pass->zero_grads && !slow && !bounded && !tensor->rows &&
-           !N(moving_average)(tensor, plan, pass);
+    return N(is_bare)(tensor, pass) && !slow && !bounded && !N(moving_average)(tensor, plan, pass);
+}
+
+/* as update_run(), without all that this excludes: runs are short, and what lies between them is felt */
+static void N(update_bare)(const fgd_tensor *tensor, const fgd_plan *plan, const fgd_coef *coef, ptrdiff_t at,
+                           ptrdiff_t n)
+{
+    void *state[FGD_MAX_STATES];
+    N(states_at)(state, tensor, plan, at);
+    N(take_step)(plan, coef, (T *)tensor->param + at, (const T *)tensor->grad + at, state, n);
 }
 
 /* What the rule will read from element `at` on. */
@@ -286,7 +300,8 @@ static double N(update_range)(const fgd_tensor *tensor, const fgd_plan *plan, co
 {
     T *const param = tensor->param, *const slow = pass->looks_ahead ? tensor->slow : NULL;
     T *const average = N(moving_average)(tensor, plan, pass);
-    const int bounded = plan && plan->bounded, plain = N(is_plain)(tensor, plan, pass);
+    const int bounded = plan && plan->bounded, bare = N(is_bare)(tensor, pass);
+    const int plain = N(is_plain)(tensor, plan, pass);
     const int fetches = plain && plan && n >= FGD_STEP_LONG;
     const ptrdiff_t block = fetches ? FGD_STEP_FETCH : plain ? n : FGD_STEP_RUN;
     double sum = 0;
@@ -302,6 +317,8 @@ static double N(update_range)(const fgd_tensor *tensor, const fgd_plan *plan, co
         if (plan && tensor->index)
             sum +=
                 N(update_rows)(tensor, plan, &coef, pass, N(had_before)(tensor, i), N(had_before)(tensor, i + length));
+        else if (plan && bare)
+            N(update_bare)(tensor, plan, &coef, i, length);
         else if (plan)
             sum += N(update_run)(tensor, plan, &coef, pass, i, i, length);
         if (plan && slow) N(look_ahead)(slow + i, param + i, (T)pass->slow_weight, length);
