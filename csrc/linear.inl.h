@@ -145,8 +145,7 @@ FGD_INLINE fgd_status N(sgd_rows)(T *restrict w, T *intercept, double *loss_sum,
             const T decay = (T)(1 - lr[i] * s->alpha);
             ys[i] = y, ps[i] = p, sample_weights[i] = sample_weight;
             now.shrink = decay > 0 ? decay : 0;
-            const T d = slope(y, p, e);
-            now.step = -rate * d;
+            now.step = -rate * slope(y, p, e);
 
             row = fgd_next_row(&cursor);
             const T *next = N(row)(v, row), *next_last = N(last_vector)(v, row);
@@ -171,7 +170,7 @@ FGD_INLINE fgd_status N(sgd_rows)(T *restrict w, T *intercept, double *loss_sum,
                 if (penalties) ww = N(add)(ww, N(mul)(weight, weight));
             }
             if (penalties) squares += (double)N(sum)(ww);
-            p = (now.shrink * N(sum)(wx) + b) + d * (-rate * (N(sum)(xx) + fit_intercept));
+            p = (now.shrink * N(sum)(wx) + b) + now.step * (N(sum)(xx) + fit_intercept);
             b += fit_intercept * now.step;
             previous = now;
             now.x = next, now.x_last = next_last;
