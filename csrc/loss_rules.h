@@ -123,7 +123,7 @@ static inline T N(focal_value)(T y, T p, T e)
 
 static inline T N(focal_derivative)(T y, T p, T e)
 {
-    const T z = y * p, right = 1 / (1 + N(exp)(-z)), wrong = 1 / (1 + N(exp)(z));
+    const T z = y * p, right = N(logistic)(z), wrong = N(logistic)(-z);
     const T surprise = N(softplus_of_minus)(z < EXP_MIN ? EXP_MIN : z); /* infinity times right = 0 is 0 */
     return -y * N(exp)(-e * N(softplus_of_minus)(-z)) * (e * right * surprise + wrong);
 }
