@@ -306,8 +306,9 @@ INTERRUPTED = """
     training, train_linear = threading.Event(), _core.train_linear
 
     def announced(*args, **options):
-        training.set()
-        return train_linear(*args, **options)
+        result = train_linear(*args, **options)
+        training.set()  # not before: what was never trained has no weights to show
+        return result
 
     def interrupt():
         training.wait()
