@@ -85,27 +85,27 @@ typedef struct {
     uint32_t other[FGD_MAX_STATES];
 } fgd_randoms;
 
-FGD_INLINE fgd_randoms fgd_randoms_at(const fgd_noise *noise, const int *wanted, ptrdiff_t first)
+/* Moves to element `first`, from the elements before it or, at the `start`, from nowhere. */
+FGD_INLINE void fgd_move_randoms(fgd_randoms *random, const fgd_noise *noise, const int *wanted, ptrdiff_t first,
+                                 int start)
 {
-    fgd_randoms random = {{0}, {0}};
+    const ptrdiff_t within = first % FGD_CODE_BLOCK;
     for (int k = 0; k < FGD_MAX_STATES; k++) {
         if (!wanted[k]) continue;
-        random.shared[k] = noise[k].shared + first % FGD_CODE_BLOCK;
-        random.other[k] = fgd_noise_at(noise + k, first);
+        random->shared[k] = noise[k].shared + within;
+        if (start || within == 0) random->other[k] = fgd_noise_at(noise + k, first);
     }
-    return random;
 }
 
 /* ------------------------------------------------------------------------------------------------ 16 bits */
 
 FGD_INLINE float fgd_from_bfloat16(uint16_t x) { return fgd_from_bits((uint32_t)x << 16); }
 
-/* `add`: what is added to the bits that go, below 2^16 */
+/* `add`: what is added to the bits that go, below 2^16; a NaN stays one */
 FGD_INLINE uint16_t fgd_cut_bfloat16(float x, uint32_t add)
 {
-    const uint32_t bits = fgd_to_bits(x);
-    const uint32_t rounded = (bits + add) >> 16, quiet = bits >> 16 | 0x40;
-    return (uint16_t)((bits & 0x7FFFFFFFu) > 0x7F800000u ? quiet : rounded); /* a NaN stays one */
+    const uint32_t bits = fgd_to_bits(x), quiet = bits | 0x400000u, rounded = bits + add;
+    return (uint16_t)((x != x ? quiet : rounded) >> 16);
 }
 
 FGD_INLINE uint16_t fgd_to_bfloat16(float x) { return fgd_cut_bfloat16(x, 0x7FFFu + (fgd_to_bits(x) >> 16 & 1)); }

@@ -49,10 +49,10 @@ FGD_INLINE void N(fetch_codes)(const T *p, const T *g, const fgd_codes *s, ptrdi
 /* A rule has a loop for each choice of the optional states that are kept: `has` is a constant in each. Where the states
  * are bfloat16 (HALVES), they are converted in the same loop.
  * The arrays are `restrict` parameters, not locals: only then does the compiler vectorise without checking overlaps. */
-#define LOOP(name, formula, tag, S, READ, WRITE, has0, has1, has2, has3)                                               \
-    static void N(name##_##tag)(T *restrict p, const T *restrict g, S *restrict s0, S *restrict s1, S *restrict s2,    \
-                                S *restrict s3, const fgd_randoms *random, ptrdiff_t n,                                \
-                                const N(formula##_coef) *restrict c)                                                   \
+#define LOOP(kind, name, formula, tag, S, READ, WRITE, has0, has1, has2, has3)                                         \
+    kind void N(name##_##tag)(T *restrict p, const T *restrict g, S *restrict s0, S *restrict s1, S *restrict s2,      \
+                              S *restrict s3, const fgd_randoms *random, ptrdiff_t n,                                  \
+                              const N(formula##_coef) *restrict c)                                                     \
     {                                                                                                                  \
         (void)random;                                                                                                  \
         for (ptrdiff_t i = 0; i < n; i++) {                                                                            \
@@ -75,30 +75,35 @@ FGD_INLINE void N(fetch_codes)(const T *p, const T *g, const fgd_codes *s, ptrdi
 #define READ_HALF(x) (T) fgd_from_bfloat16(x)
 #define WRITE_HALF(x, k) fgd_cut_bfloat16((float)(x), random->shared[k][i] ^ random->other[k])
 #define VARIANT(name, formula, tag, has0, has1, has2, has3)                                                            \
-    LOOP(name, formula, tag, T, READ_SAME, WRITE_SAME, has0, has1, has2, has3)
-/* so little at a time that memory is fetched ahead steadily; the first element is number `first` of its tensor */
+    LOOP(static, name, formula, tag, T, READ_SAME, WRITE_SAME, has0, has1, has2, has3)
+/* So little at a time that memory is fetched ahead steadily, and a length that the compiler knows: the coefficients
+ * stay in registers then. The first element is number `first` of its tensor. */
 #define HALVES(name, formula, tag, has0, has1, has2, has3)                                                             \
-    LOOP(name##_run, formula, tag, uint16_t, READ_HALF, WRITE_HALF, has0, has1, has2, has3)                            \
+    LOOP(FGD_INLINE, name##_run, formula, tag, uint16_t, READ_HALF, WRITE_HALF, has0, has1, has2, has3)                \
     static void N(name##_##tag)(T * p, const T *g, uint16_t *const *s, const fgd_noise *noise, ptrdiff_t first,        \
                                 ptrdiff_t n, N(formula##_coef) c)                                                      \
     {                                                                                                                  \
+        fgd_randoms random = {{0}, {0}};                                                                               \
         for (ptrdiff_t i = 0; i < n; i += FGD_LINE_ELEMENTS) {                                                         \
-            const ptrdiff_t length = n - i < FGD_LINE_ELEMENTS ? n - i : FGD_LINE_ELEMENTS;                            \
             uint16_t *at[FGD_MAX_STATES];                                                                              \
             for (int k = 0; k < FGD_MAX_STATES; k++) at[k] = s[k] ? s[k] + i : NULL;                                   \
-            const fgd_randoms random = fgd_randoms_at(noise, (const int[]){has0, has1, has2, has3}, first + i);        \
+            fgd_move_randoms(&random, noise, (const int[]){has0, has1, has2, has3}, first + i, i == 0);                \
             if (n - i > FGD_HALVES_AHEAD + FGD_LINE_ELEMENTS) N(fetch_halves)(p + i, g + i, at);                       \
-            N(name##_run_##tag)(p + i, g + i, at[0], at[1], at[2], at[3], &random, length, &c);                        \
+            if (n - i >= FGD_LINE_ELEMENTS)                                                                            \
+                N(name##_run_##tag)(p + i, g + i, at[0], at[1], at[2], at[3], &random, FGD_LINE_ELEMENTS, &c);         \
+            else                                                                                                       \
+                N(name##_run_##tag)(p + i, g + i, at[0], at[1], at[2], at[3], &random, n - i, &c);                     \
         }                                                                                                              \
     }
 
 /* Of 8-bit states, whole blocks: each is decoded, and left open until its largest magnitudes are known. That takes
  * long, so some are at it together. So few words run through at a time that memory is fetched ahead steadily. */
 #define CODES(name, formula, tag, has0, has1, has2, has3)                                                              \
-    static void N(name##_run_##tag)(                                                                                   \
-        T *restrict p, const T *restrict g, const uint32_t *restrict w0, const uint32_t *restrict w1,                  \
-        const uint32_t *restrict w2, float *restrict r0, float *restrict r1, float *restrict r2,                       \
-        uint32_t *restrict m0, uint32_t *restrict m1, uint32_t *restrict m2, const float *scales, N(formula##_coef) c) \
+    FGD_INLINE void N(name##_run_##tag)(T *restrict p, const T *restrict g, const uint32_t *restrict w0,               \
+                                        const uint32_t *restrict w1, const uint32_t *restrict w2, float *restrict r0,  \
+                                        float *restrict r1, float *restrict r2, uint32_t *restrict m0,                 \
+                                        uint32_t *restrict m1, uint32_t *restrict m2, const float *scales,             \
+                                        const N(formula##_coef) *restrict c)                                           \
     {                                                                                                                  \
         const float scale0 = scales[0], scale1 = scales[1], scale2 = scales[2];                                        \
         for (ptrdiff_t i = 0; i < FGD_CODE_RUN; i++) {                                                                 \
@@ -113,7 +118,7 @@ FGD_INLINE void N(fetch_codes)(const T *p, const T *g, const fgd_codes *s, ptrdi
         }                                                                                                              \
     }                                                                                                                  \
     FGD_INLINE void N(name##_block_##tag)(T * p, const T *g, const fgd_codes *s, ptrdiff_t b, N(open_codes) *open,     \
-                                          int ahead, N(formula##_coef) c)                                              \
+                                          int ahead, const N(formula##_coef) *c)                                       \
     {                                                                                                                  \
         const float scales[3] = {has0 ? s[0].scale[b] : 0, has1 ? s[1].scale[b] : 0, has2 ? s[2].scale[b] : 0};        \
         for (ptrdiff_t i = 0; i < FGD_CODE_WORDS; i += FGD_CODE_RUN) {                                                 \
@@ -135,7 +140,7 @@ FGD_INLINE void N(fetch_codes)(const T *p, const T *g, const fgd_codes *s, ptrdi
             blocks = n - e < FGD_CODES_OPEN * FGD_CODE_BLOCK ? (n - e) / FGD_CODE_BLOCK : FGD_CODES_OPEN;              \
             for (ptrdiff_t b = 0; b < blocks; b++)                                                                     \
                 N(name##_block_##tag)(p + e + b * FGD_CODE_BLOCK, g + e + b * FGD_CODE_BLOCK, s, b, open[b], ahead,    \
-                                      c);                                                                              \
+                                      &c);                                                                             \
             for (ptrdiff_t b = 0; b < blocks; b++) {                                                                   \
                 if (has0) s[0].scale[b] = fgd_scale8(fgd_largest(open[b][0].largest, FGD_CODE_WORDS));                 \
                 if (has1) s[1].scale[b] = fgd_scale8(fgd_largest(open[b][1].largest, FGD_CODE_WORDS));                 \
@@ -157,7 +162,7 @@ FGD_INLINE void N(fetch_codes)(const T *p, const T *g, const fgd_codes *s, ptrdi
         if (has0) s.each[0] = fgd_decode8(N(formula##_codes)[0], w0[i], j, scale0);                                    \
         if (has1) s.each[1] = fgd_decode8(N(formula##_codes)[1], w1[i], j, scale1);                                    \
         if (has2) s.each[2] = fgd_decode8(N(formula##_codes)[2], w2[i], j, scale2);                                    \
-        N(formula##_point)(&value, g[e], &s, &c);                                                                      \
+        N(formula##_point)(&value, g[e], &s, c);                                                                       \
         p[e] = value;                                                                                                  \
         if (has0) LEAVE_OPEN(r0, N(formula##_codes)[0], 0)                                                             \
         if (has1) LEAVE_OPEN(r1, N(formula##_codes)[1], 1)                                                             \

@@ -34,10 +34,17 @@ static int N(all_finite)(const void *x, ptrdiff_t n)
  * underflows that is a float, and the bits are the same on every instruction set. */
 enum { N(SUMS) = 32 };
 
+/* Written out: compilers do not unroll a loop whose inner one becomes shorter. */
 FGD_INLINE double N(add_up)(double *sums)
 {
-    for (int half = N(SUMS) / 2; half; half /= 2)
-        for (int k = 0; k < half; k++) sums[k] += sums[k + half];
+#define HALVE(half)                                                                                                    \
+    for (int k = 0; k < (half); k++) sums[k] += sums[k + (half)]
+    HALVE(N(SUMS) / 2);
+    HALVE(N(SUMS) / 4);
+    HALVE(N(SUMS) / 8);
+    HALVE(N(SUMS) / 16);
+    HALVE(N(SUMS) / 32);
+#undef HALVE
     return sums[0];
 }
 
