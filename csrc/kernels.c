@@ -26,6 +26,7 @@
 #define BITS int32_t
 #define UBITS uint32_t
 #define MANTISSA_BITS 23
+#define MATRIX_PRODUCT fgd_fused_product
 #define EXPONENT_BIAS 127
 #define ROUND_SHIFT 12582912.0f /* 1.5 * 2^23 */
 #define ROUND_SHIFT_BITS 0x4B400000
@@ -44,6 +45,7 @@
 #define BITS int64_t
 #define UBITS uint64_t
 #define MANTISSA_BITS 52
+#define MATRIX_PRODUCT product_f64
 #define EXPONENT_BIAS 1023
 #define ROUND_SHIFT 6755399441055744.0 /* 1.5 * 2^52 */
 #define ROUND_SHIFT_BITS 0x4338000000000000

@@ -2,7 +2,6 @@
  *
  * A factor whose rows are short enough to lie in the caches side by side is read where it is; else a panel of it is
  * copied, which changes no bit. So the few rows of a batch cost no copy of the weights. */
-#include "tile.inl.h"
 
 /* Is a panel of so many columns better copied, to be used for so many rows? */
 static int N(is_packed)(ptrdiff_t to_row, ptrdiff_t to_next, ptrdiff_t columns, ptrdiff_t rows)

@@ -42,7 +42,7 @@ static void N(symmetric_product)(fgd_mate *mate, T *a, const T *left, ptrdiff_t 
                                  const T *right, ptrdiff_t right_row, ptrdiff_t right_next, ptrdiff_t m,
                                  ptrdiff_t depth)
 {
-    N(product)(mate, a, left, to_row, to_next, right, right_row, right_next, m, m, depth, 1);
+    MATRIX_PRODUCT(mate, a, left, to_row, to_next, right, right_row, right_next, m, m, depth, 1);
     fgd_wait_for_mates(mate);
     for (ptrdiff_t i = mate->me * N(STRIP); i < m; i += mate->all * N(STRIP))
         N(mirror_strip)(a, m, i, N(least)(i + N(STRIP), m));
@@ -59,7 +59,7 @@ static void N(commuting_product)(fgd_mate *mate, T *out, const T *left, const T 
 static void N(polynomial)(fgd_mate *mate, T *restrict out, const T *restrict a, ptrdiff_t m, const fgd_iteration *p)
 {
     const T p0 = (T)p->a, p1 = (T)p->b, p2 = (T)p->c;
-    N(product)(mate, out, a, m, 1, a, m, 1, m, m, m, 1);
+    MATRIX_PRODUCT(mate, out, a, m, 1, a, m, 1, m, m, m, 1);
     fgd_wait_for_mates(mate);
     for (ptrdiff_t i = mate->me * N(STRIP); i < m; i += mate->all * N(STRIP)) {
         const ptrdiff_t end = N(least)(i + N(STRIP), m);
@@ -110,9 +110,9 @@ static const void *N(orthonormalize)(fgd_mate *mate, const fgd_tensor *tensor, c
         N(symmetric_product)(mate, mate->desk.grams[0], x, to_next, to_row, x, to_row, to_next, m, n);
         const T *q = N(iterate)(mate, y, m, left < most ? left : most, iteration);
         if (wide) /* (x q)' = q x' */
-            N(product)(mate, y, q, m, 1, x, n, 1, m, n, m, 0);
+            MATRIX_PRODUCT(mate, y, q, m, 1, x, n, 1, m, n, m, 0);
         else
-            N(product)(mate, y, x, m, 1, q, m, 1, n, m, m, 0);
+            MATRIX_PRODUCT(mate, y, x, m, 1, q, m, 1, n, m, m, 0);
         fgd_wait_for_mates(mate);
         swapped = x, x = y, y = swapped;
     }

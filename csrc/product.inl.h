@@ -1,6 +1,6 @@
-/* Products of matrices that fit into the caches, by all threads that work on them together, with no contraction of
- * a*b+c: the bits do not depend on the instruction set either. */
-#include "tile.inl.h"
+/* Products of matrices that fit into the caches, by all threads that work on them together. The bits do not depend on
+ * the instruction set either: kernels.c, which has the loop, does not contract a*b+c, and products.c, which has it for
+ * float32 too, contracts it everywhere (fused.inl.h). */
 
 /* out (rows, columns) = left (rows, depth) right (depth, columns): out lies row by row, an element of left has its
  * neighbours `to_row` and `to_next` away, one of right `right_row` and `right_next`, of which one is 1. If `upper`,

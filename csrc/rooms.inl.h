@@ -7,6 +7,7 @@
 #include "units.inl.h"
 #include "step.inl.h"
 #include "low.inl.h"
+#include "tile.inl.h"
 #include "product.inl.h"
 #include "muon.inl.h"
 #include "loss_rules.h"
@@ -78,6 +79,7 @@ static const fgd_typed_kernels N(kernels) = {
 #undef BITS
 #undef UBITS
 #undef MANTISSA_BITS
+#undef MATRIX_PRODUCT
 #undef EXPONENT_BIAS
 #undef ROUND_SHIFT
 #undef ROUND_SHIFT_BITS

@@ -44,6 +44,7 @@
 #undef VECTOR
 #undef VECTOR_AT
 #undef VECTOR_IN
+#undef FGD_SUM_OF
 
 #if MANTISSA_BITS > 23
 #define ELEMENTS (FGD_TILE_REGISTER / 8)
@@ -75,6 +76,12 @@ typedef T N(vector);
 #define VECTOR ((ptrdiff_t)1)
 #define VECTOR_AT(p) (*(p))
 #define VECTOR_IN(p) (*(p))
+#endif
+
+#ifdef FGD_FUSED
+#include "fused.inl.h"
+#else
+#define FGD_SUM_OF(a, b, sum) ((sum) + (a) * (b))
 #endif
 
 /* ---------------------------------------------------------------------------------------------- transposition */
@@ -149,7 +156,8 @@ FGD_INLINE void N(tile)(T *out, ptrdiff_t stride, const T *left, ptrdiff_t to_ro
         for (int v = 0; v < vectors; v++) sum[i][v] = (N(vector)){0};
     for (ptrdiff_t k = 0; k < depth; k++, left += to_next, panel += width)
         for (int i = 0; i < rows; i++)
-            for (int v = 0; v < vectors; v++) sum[i][v] += left[i * to_row] * VECTOR_IN(panel + v * VECTOR);
+            for (int v = 0; v < vectors; v++)
+                sum[i][v] = FGD_SUM_OF(left[i * to_row], VECTOR_IN(panel + v * VECTOR), sum[i][v]);
     if (columns == vectors * VECTOR) {
         for (int i = 0; i < rows; i++)
             for (int v = 0; v < vectors; v++) {

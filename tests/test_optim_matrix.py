@@ -110,6 +110,24 @@ def test_long_sums(isa, dtype, shape, rng):
     assert_allclose(orthonormal(g), newton_schulz(g), 0, 10 * RTOL[dtype])
 
 
+def test_a_term_of_a_product_is_rounded_once(isa):
+    """Protects the bits of fused sums that lie next to halfway between two numbers.
+
+    Of the Gram matrix, one element is (1 + e) * 1 + h (1 + e) * h (1 - e), with h h half of e: a
+    hair below halfway. With a product or a sum rounded on the way, it would be halfway, and then
+    the even neighbour above.
+    """
+    e, h = 2.0**-23, 2.0**-12
+    g = np.zeros((12, 3), np.float32)  # so many rows that the step is exactly 2 lr
+    g[:3, :2] = [[1 + e, 1], [h * (1 + e), h * (1 - e)], [1, 0]]
+    g[3, 2] = math.sqrt(4 - (g.astype(float) ** 2).sum())  # the norm is 2, and the step's element
+    p = np.zeros_like(g)
+    make(
+        "muon", [p], lr=1.0, momentum=0.0, weight_decay=0.0, ns_coefficients=(0, 1, 0), ns_steps=1
+    ).step([g])
+    assert p[2, 1] == -2 * (1 + e) / 2**3
+
+
 @pytest.mark.parametrize("spread", [0, 1, 2, 3, 6])
 @pytest.mark.parametrize("shape", [(16, 144), (64, 576), (48, 64), (64, 64)])
 def test_what_gram_matrices_lose(shape, spread, rng):
