@@ -101,11 +101,11 @@ FGD_INLINE void fgd_move_randoms(fgd_randoms *random, const fgd_noise *noise, co
 
 FGD_INLINE float fgd_from_bfloat16(uint16_t x) { return fgd_from_bits((uint32_t)x << 16); }
 
-/* `add`: what is added to the bits that go, below 2^16; a NaN stays one */
+/* `add`: what is added to the bits that go, below 2^16; a NaN stays one, and gets its quiet bit if it has none */
 FGD_INLINE uint16_t fgd_cut_bfloat16(float x, uint32_t add)
 {
-    const uint32_t bits = fgd_to_bits(x), quiet = bits | 0x400000u, rounded = bits + add;
-    return (uint16_t)((x != x ? quiet : rounded) >> 16);
+    const uint32_t bits = fgd_to_bits(x);
+    return (uint16_t)((bits + (x == x ? add : ~bits & 0x400000u)) >> 16);
 }
 
 FGD_INLINE uint16_t fgd_to_bfloat16(float x) { return fgd_cut_bfloat16(x, 0x7FFFu + (fgd_to_bits(x) >> 16 & 1)); }

@@ -80,20 +80,25 @@ FGD_INLINE void N(fetch_codes)(const T *p, const T *g, const fgd_codes *s, ptrdi
  * stay in registers then. The first element is number `first` of its tensor. */
 #define HALVES(name, formula, tag, has0, has1, has2, has3)                                                             \
     LOOP(FGD_INLINE, name##_run, formula, tag, uint16_t, READ_HALF, WRITE_HALF, has0, has1, has2, has3)                \
+    FGD_INLINE void N(name##_part_##tag)(T * p, const T *g, uint16_t *const *s, fgd_randoms *random,                   \
+                                         const fgd_noise *noise, ptrdiff_t first, ptrdiff_t i, ptrdiff_t n, int ahead, \
+                                         const N(formula##_coef) *c)                                                   \
+    {                                                                                                                  \
+        uint16_t *at[FGD_MAX_STATES];                                                                                  \
+        for (int k = 0; k < FGD_MAX_STATES; k++) at[k] = s[k] ? s[k] + i : NULL;                                       \
+        fgd_move_randoms(random, noise, (const int[]){has0, has1, has2, has3}, first + i, i == 0);                     \
+        if (ahead) N(fetch_halves)(p + i, g + i, at);                                                                  \
+        N(name##_run_##tag)(p + i, g + i, at[0], at[1], at[2], at[3], random, n, c);                                   \
+    }                                                                                                                  \
     static void N(name##_##tag)(T * p, const T *g, uint16_t *const *s, const fgd_noise *noise, ptrdiff_t first,        \
                                 ptrdiff_t n, N(formula##_coef) c)                                                      \
     {                                                                                                                  \
         fgd_randoms random = {{0}, {0}};                                                                               \
-        for (ptrdiff_t i = 0; i < n; i += FGD_LINE_ELEMENTS) {                                                         \
-            uint16_t *at[FGD_MAX_STATES];                                                                              \
-            for (int k = 0; k < FGD_MAX_STATES; k++) at[k] = s[k] ? s[k] + i : NULL;                                   \
-            fgd_move_randoms(&random, noise, (const int[]){has0, has1, has2, has3}, first + i, i == 0);                \
-            if (n - i > FGD_HALVES_AHEAD + FGD_LINE_ELEMENTS) N(fetch_halves)(p + i, g + i, at);                       \
-            if (n - i >= FGD_LINE_ELEMENTS)                                                                            \
-                N(name##_run_##tag)(p + i, g + i, at[0], at[1], at[2], at[3], &random, FGD_LINE_ELEMENTS, &c);         \
-            else                                                                                                       \
-                N(name##_run_##tag)(p + i, g + i, at[0], at[1], at[2], at[3], &random, n - i, &c);                     \
-        }                                                                                                              \
+        const ptrdiff_t whole = n - n % FGD_LINE_ELEMENTS;                                                             \
+        for (ptrdiff_t i = 0; i < whole; i += FGD_LINE_ELEMENTS)                                                       \
+            N(name##_part_##tag)(p, g, s, &random, noise, first, i, FGD_LINE_ELEMENTS,                                 \
+                                 n - i > FGD_HALVES_AHEAD + FGD_LINE_ELEMENTS, &c);                                    \
+        if (whole < n) N(name##_part_##tag)(p, g, s, &random, noise, first, whole, n - whole, 0, &c);                  \
     }
 
 /* Of 8-bit states, whole blocks: each is decoded, and left open until its largest magnitudes are known. That takes

@@ -177,6 +177,19 @@ def test_a_block_that_is_not_finite_is_nan(rule, rng):
     assert not lost[512:].any()
 
 
+@pytest.mark.parametrize("size", [5, 64, 65, 300])
+@pytest.mark.parametrize("rule", ["adan", "rprop", "signum"])
+def test_a_nan_stays_one_in_bfloat16(rule, size):
+    """Protects from NaNs that rounding up carries into the sign, or cutting turns into infinity."""
+    bits = [0x7FFFFFFF, 0xFFFFFFFF, 0x7F800001, 0xFFBFFFFF, 0x7FC00000]
+    grad = np.resize(np.array(bits, np.uint32), size).view(np.float32)
+    opt = CLASSES[rule](np.ones(size, np.float32), state_dtype="bfloat16", nonfinite="apply")
+    opt.step(grad)
+    for name, state in opt.state[0].items():
+        if name in ("exp_avg", "previous_grad", "prev"):
+            assert (state & 0x7FFF > 0x7F80).all()
+
+
 # ---- states: every rule, every option ------------------------------------------------------------
 
 ON = {
