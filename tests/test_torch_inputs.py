@@ -13,6 +13,9 @@ from torch_optimizers import ft, torch
 pytest.importorskip("expecttest")  # which torch's module needs
 from torch.testing._internal import common_optimizers
 
+# importing that forbids the whole process what Ultralytics' training does: to set backends' flags
+torch.backends.__allow_nonbracketed_mutation_flag = True
+
 INFOS = {info.name: info for info in common_optimizers.optim_db if info.name in ft.__all__}
 CHOICES = ({}, {"foreach": True}, {"foreach": False}, {"fused": True})
 
