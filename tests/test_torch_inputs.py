@@ -11,10 +11,11 @@ import pytest
 from torch_optimizers import ft, torch
 
 pytest.importorskip("expecttest")  # which torch's module needs
-from torch.testing._internal import common_optimizers
 
-# importing that forbids the whole process what Ultralytics' training does: to set backends' flags
-torch.backends.__allow_nonbracketed_mutation_flag = True
+with pytest.MonkeyPatch.context() as patch:
+    # or the whole process may no longer set backends' flags, which Ultralytics' training does
+    patch.setattr(torch.backends, "disable_global_flags", lambda: None)
+    from torch.testing._internal import common_optimizers
 
 INFOS = {info.name: info for info in common_optimizers.optim_db if info.name in ft.__all__}
 CHOICES = ({}, {"foreach": True}, {"foreach": False}, {"fused": True})
